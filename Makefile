@@ -1,0 +1,50 @@
+# Every target is the whole set-up: virtual environment, locked dependencies, services. A second run reuses the first's.
+# VENV and HEADWORKS_CACHE_DIR may point elsewhere; nothing here needs root, and all of it works as root.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup services demo up test test-unit check bench lock dashboards clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+setup:  ## the virtual environment and the locked Python dependencies
+	@$(PYTHON) deploy/bootstrap.py --venv $(VENV)
+
+services: setup  ## fetch TimescaleDB, mosquitto and libcoap once into the user's cache
+	@$(BIN)/python -m deploy.provision
+
+demo: services  ## one day of a simulated plant, checked against ground truth; writes build/demo.json
+	@$(BIN)/headworks demo
+
+up: services  ## the same platform, kept running until Ctrl-C
+	@$(BIN)/headworks up
+
+test: services  ## every test, on a real TimescaleDB and a real broker
+	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest
+
+test-unit: setup  ## only the pure tests, in seconds
+	@$(BIN)/python -m pytest tests/unit
+
+check: setup  ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: services  ## measure, each figure beside its limit; writes build/bench.json
+	@$(BIN)/python -m tests.benchmarks
+
+dashboards: setup  ## build the dashboards' JSON from their code
+	@$(BIN)/python -m dashboards
+
+lock:  ## write requirements*.lock anew (needs uv on the PATH)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header -o requirements.lock
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header -c requirements.lock -o requirements-dev.lock
+
+clean:  ## remove what was built here (not the cache, not your data)
+	rm -rf build dist $(VENV)

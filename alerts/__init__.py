@@ -1,0 +1,1 @@
+"""Rules, the alarm engine and its lifecycle (pure), and the notifiers that carry its announcements."""

@@ -1,0 +1,180 @@
+"""The words of the domain as plain data: what travels from the wire to the hypertable.
+
+An `Uplink` (bytes as they came) is decoded to a `Report` (what the device says), whose `Measurement`s are normalised to
+`Reading`s (what we keep). Profiles are in `devices.profiles`, the metric catalogue in `devices.metrics`.
+
+Times are `Instant`s: whole microseconds since the Unix epoch, UTC. One integer is cheap on the hot path, compares
+exactly, and is PostgreSQL's own resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+Instant = int
+"""Microseconds since 1970-01-01T00:00:00Z."""
+
+SECOND: Instant = 1_000_000
+MINUTE: Instant = 60 * SECOND
+HOUR: Instant = 60 * MINUTE
+DAY: Instant = 24 * HOUR
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def instant(moment: datetime) -> Instant:
+    """The instant of an aware `datetime`; a naive one is an error (`ValueError`), as its zone would be a guess."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no time zone")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(at: Instant) -> datetime:
+    """The aware UTC `datetime` of an instant; `OverflowError` outside the years 1 to 9999."""
+    return _EPOCH + timedelta(microseconds=at)
+
+
+class Transport(StrEnum):
+    """How an uplink reached us."""
+
+    COAP = "coap"
+    MQTT = "mqtt"
+
+
+class ContentFormat(IntEnum):
+    """CoAP content-format numbers (IANA registry) of the payloads we take; MQTT content types map to the same."""
+
+    OCTET_STREAM = 42
+    SENML_JSON = 110
+    SENML_CBOR = 112
+
+
+class Quality(IntEnum):
+    """Quality of a reading: the three classes of OPC UA DA, with their customary byte values (192, 64, 0).
+
+    `GOOD` may feed conditions; `UNCERTAIN` is inside the sensor's range but outside the process range, or has a
+    repaired time; `BAD` is outside what the sensor can measure.
+    """
+
+    BAD = 0
+    UNCERTAIN = 64
+    GOOD = 192
+
+
+class Reason(StrEnum):
+    """Why an uplink, or one record of it, is in quarantine."""
+
+    MALFORMED = "malformed"
+    """The bytes are not what their format says."""
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    """A content format that we do not take."""
+    TOO_LARGE = "too_large"
+    """More bytes or more records than one uplink may have."""
+    UNKNOWN_DEVICE = "unknown_device"
+    """No device of that identity is registered."""
+    IDENTITY_MISMATCH = "identity_mismatch"
+    """The payload speaks for another device than the one the transport established: a security event."""
+    UNKNOWN_METRIC = "unknown_metric"
+    """The device's profile has no such metric."""
+    UNIT_MISMATCH = "unit_mismatch"
+    """The unit is unknown or of another dimension than the metric's."""
+    NOT_A_NUMBER = "not_a_number"
+    """NaN, an infinity, or a text where the metric is a number."""
+    TIME_OUT_OF_RANGE = "time_out_of_range"
+    """A sample time before the device can have existed or in the future: a clock that was reset or is wrong."""
+    CONFLICTING_VALUE = "conflicting_value"
+    """The same device, metric and time was already stored with a different value."""
+    STORAGE_REFUSED = "storage_refused"
+    """The database refused this uplink and no other of its batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """One message as it came.
+
+    `identity` is what the transport established (URI, topic, security context), or None where only the payload names
+    the device. `content_format` is the CoAP number, or None where the sender gave none. `source` is for people: a peer
+    address or a topic; it never identifies a device (NAT rebinding changes it).
+    """
+
+    transport: Transport
+    payload: bytes
+    received_at: Instant
+    identity: str | None = None
+    content_format: int | None = None
+    source: str = ""
+
+
+class Measurement(NamedTuple):
+    """One sample as the device says it: full name within the device, unit text, value, and sample time."""
+
+    name: str
+    unit: str | None
+    value: float | bool | str | None
+    time: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An uplink decoded. `identity` is the one the payload claims (None if it names none); `sequence` and `sent_at`
+    are None where the format does not carry them."""
+
+    identity: str | None
+    measurements: list[Measurement]
+    sequence: int | None = None
+    sent_at: Instant | None = None
+
+
+class Reading(NamedTuple):
+    """One normalised value: the unit is the metric's canonical one (`devices.metrics`).
+
+    (device, metric, measured_at) is its identity: the same three are the same reading, whenever and however often it
+    arrives.
+    """
+
+    device: str
+    metric: str
+    measured_at: Instant
+    value: float
+    quality: Quality = Quality.GOOD
+
+
+class DeviceStatus(StrEnum):
+    """Where a device stands in its life."""
+
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A registered device.
+
+    `identity` is a URN (`urn:dev:imei:…`, RFC 9039) or another stable name the transport establishes; `tag` follows
+    ISA-5.1; site, area and unit are the ISA-95 place. `design` holds the nameplate in canonical units
+    (`pn` bar, `rated_flow` m3/h, `rated_power` kW, …).
+    """
+
+    identity: str
+    profile: str
+    tag: str = ""
+    site: str = ""
+    area: str = ""
+    unit: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    serial: str = ""
+    design: Mapping[str, float] = field(default_factory=dict)
+    status: DeviceStatus = DeviceStatus.ACTIVE
+
+
+class Priority(StrEnum):
+    """Alarm priority; the share of each should be near 80/15/5 (ISA-18.2)."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"

@@ -1,0 +1,1 @@
+"""What a user starts: CLI, settings, wiring of the rooms, embedded services."""

@@ -1,0 +1,1 @@
+"""Plants, faults, fleets and replays that talk to the gateways over real sockets."""

@@ -1,0 +1,1 @@
+"""The only room with SQL: migrations, editions, writing, registry, quarantine, alarm journal."""
