@@ -170,11 +170,3 @@ class Device:
     serial: str = ""
     design: Mapping[str, float] = field(default_factory=dict)
     status: DeviceStatus = DeviceStatus.ACTIVE
-
-
-class Priority(StrEnum):
-    """Alarm priority; the share of each should be near 80/15/5 (ISA-18.2)."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from devices.document import DocumentError, DocumentModel, load_document, suggest
 from devices.duration import Duration
 from devices.metrics import CATALOGUE
-from devices.units import Conversion, UnitMismatch, accepted, conversion
+from devices.units import Conversion, UnitMismatchError, accepted, conversion
 
 
 class Kind(StrEnum):
@@ -91,7 +91,9 @@ class CompiledMetric(NamedTuple):
 class Profile(DocumentModel):
     """A device type."""
 
-    profile: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="The profile's name, as the registry refers to it")
+    profile: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]*$", description="The profile's name, as the registry refers to it"
+    )
     title: str
     kind: Kind
     codec: Codec
@@ -104,7 +106,7 @@ class Profile(DocumentModel):
         for name, spec in self.metrics.items():
             try:
                 conversion(spec.unit, CATALOGUE[name].unit)
-            except UnitMismatch as error:
+            except UnitMismatchError as error:
                 raise ValueError(f"metric ‘{name}’: {error}") from error
             for alias in (name, *spec.names):
                 if alias in seen:

@@ -1,7 +1,7 @@
 """Unit conversion to canonical units, as a factor and an offset worked out once, when a profile is loaded.
 
-The texts devices use are those of SenML (RFC 8428 and RFC 8798) and the ones engineers write (Pint's own); both are mapped to Pint,
-which knows dimensions and offsets. Nothing here runs per reading.
+The texts devices use are those of SenML (RFC 8428 and RFC 8798) and the ones engineers write (Pint's own); both are
+mapped to Pint, which knows dimensions and offsets. Nothing here runs per reading.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pint
 
-# SenML unit symbols whose meaning differs from Pint's reading of the same text (Pint's "Cel" is unknown, its "S" is
-# siemens as in SenML, "A" ampere, and so on: only what needs help is listed). RFC 8428 section 12.1, RFC 8798 section 2.
+# SenML unit symbols whose meaning differs from Pint's reading of the same text ("A", "V", "S" mean the same in both:
+# only what needs help is listed). RFC 8428 section 12.1, RFC 8798 section 2.
 _SENML = {
     "Cel": "degC",
     "lat": "deg",
@@ -67,7 +67,7 @@ _ENGINEERING = (
 )  # fmt: skip
 
 
-class UnitMismatch(ValueError):
+class UnitMismatchError(ValueError):
     """The unit is unknown, or is of another dimension than the metric."""
 
 
@@ -96,7 +96,7 @@ def accepted(canonical: str) -> dict[str | None, Conversion]:
     for text in (*_SENML, *_ENGINEERING, *_LEVELS):
         try:
             known.setdefault(text, conversion(text, canonical))
-        except UnitMismatch:
+        except UnitMismatchError:
             continue
     return known
 
@@ -104,12 +104,12 @@ def accepted(canonical: str) -> dict[str | None, Conversion]:
 def conversion(unit: str | None, canonical: str) -> Conversion:
     """The conversion from a device's unit text to a metric's canonical unit.
 
-    No unit means the canonical one. Raises `UnitMismatch` with both units where none exists.
+    No unit means the canonical one. Raises `UnitMismatchError` with both units where none exists.
     """
     if unit is None or unit == canonical:
         return IDENTITY
     if unit in _LEVELS or canonical in _LEVELS:
-        raise UnitMismatch(f"{unit!r} cannot be converted to {canonical!r}")
+        raise UnitMismatchError(f"{unit!r} cannot be converted to {canonical!r}")
     registry = _registry()
     try:
         source = registry.Unit(_SENML.get(unit, unit))
@@ -118,7 +118,7 @@ def conversion(unit: str | None, canonical: str) -> Conversion:
         one = registry.Quantity(1.0, source).to(target).magnitude
         thousand = registry.Quantity(1000.0, source).to(target).magnitude
     except Exception as error:  # Pint raises a dozen unrelated classes for a bad unit text
-        raise UnitMismatch(f"{unit!r} cannot be converted to {canonical!r}") from error
+        raise UnitMismatchError(f"{unit!r} cannot be converted to {canonical!r}") from error
     # The wide interval keeps the factor exact to the last digits in spite of an offset such as 273.15.
     factor = (thousand - zero) / 1000.0 if zero else one
     return Conversion(_round(factor), _round(zero))

@@ -28,7 +28,7 @@ CREATE INDEX alarm_active ON alarm (priority, raised_at) WHERE cleared_at IS NUL
 CREATE TABLE alarm_event (
     alarm_event_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     alarm_id    bigint NOT NULL REFERENCES alarm,
-    kind        text NOT NULL CHECK (kind IN ('raised', 'cleared', 'reopened', 'amended', 'retracted', 'acknowledged')),
+    kind        text NOT NULL CHECK (kind IN ('raised', 'cleared', 'amended', 'retracted', 'acknowledged')),
     at          timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     actor       text NOT NULL DEFAULT 'engine',

@@ -1,0 +1,67 @@
+"""The words of alarms (ISA-18.2 / IEC 62682) shared by the engine that decides and the journal that keeps.
+
+How alarms come about is in `alerts`; how the journal is stored is in `storage.journal`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from devices.model import Instant
+
+
+class Priority(StrEnum):
+    """Alarm priority; the share of each should be near 80/15/5 (ISA-18.2)."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One occurrence of one rule on one device, as the readings known so far say it was.
+
+    All times are sample times: `since` is the first sample of the run that fulfilled the condition, `raised_at` the
+    sample at which the on-delay was over, `cleared_at` the one at which the off-delay was over (None while active).
+    `value` is what the condition's leading metric read at `raised_at`.
+    (rule, device, raised_at) identifies an occurrence.
+    """
+
+    rule: str
+    device: str
+    priority: Priority
+    message: str
+    since: Instant
+    raised_at: Instant
+    cleared_at: Instant | None = None
+    value: float | None = None
+
+
+class ChangeKind(StrEnum):
+    """What happened to an occurrence."""
+
+    RAISED = "raised"
+    CLEARED = "cleared"
+    AMENDED = "amended"
+    """Late readings changed its times: it began earlier, ended earlier, or is not over after all."""
+    RETRACTED = "retracted"
+    """Late readings showed that it never was."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChange:
+    """One line for the journal: `before` is what the journal holds (None for a new occurrence), `after` what it should
+    hold from now on (None for a retracted one). At least one of them is not None."""
+
+    kind: ChangeKind
+    before: Alarm | None
+    after: Alarm | None
+
+    @property
+    def alarm(self) -> Alarm:
+        """The occurrence as it stands after the change, or stood before it was retracted."""
+        alarm = self.after or self.before
+        assert alarm is not None
+        return alarm

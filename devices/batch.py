@@ -1,0 +1,56 @@
+"""What one commit holds: the contract between the pipeline that gathers (`ingest`) and the writer that commits
+(`storage`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from devices.model import Instant, Reading, Reason, Transport, Uplink
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkRecord:
+    """What one uplink gave for one device: a row of the uplink log and its readings (at least one)."""
+
+    uplink: Uplink
+    device: str
+    readings: list[Reading]
+    sequence: int | None = None
+    sent_at: Instant | None = None
+
+    @property
+    def transport(self) -> Transport:
+        """How it reached us."""
+        return self.uplink.transport
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRecord:
+    """An uplink, as it came, of which something could not be stored."""
+
+    uplink: Uplink
+    reason: Reason
+    detail: str
+    identity: str | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything that one transaction commits."""
+
+    uplinks: list[UplinkRecord] = field(default_factory=list)
+    quarantine: list[QuarantineRecord] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.uplinks or self.quarantine)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did. `refused` holds what the writer itself had to put into quarantine (a conflicting value, a row
+    the database would not take), so that counters see it."""
+
+    stored: int = 0
+    duplicates: int = 0
+    transaction: int = 0
+    refused: tuple[QuarantineRecord, ...] = ()

@@ -1,0 +1,29 @@
+"""From an uplink's bytes to reports: the codec is chosen by the content format, or by the first byte where none is."""
+
+from __future__ import annotations
+
+from devices.codecs import senml
+from devices.errors import DecodeError
+from devices.model import ContentFormat, Reason, Report, Uplink
+
+
+def decode(uplink: Uplink) -> list[Report]:
+    """Decode an uplink; `DecodeError` with the quarantine reason where that is not possible."""
+    content_format = uplink.content_format
+    if content_format is None:
+        content_format = _sniff(uplink.payload)
+    if content_format == ContentFormat.SENML_JSON:
+        return senml.decode_json(uplink.payload, uplink.received_at)
+    if content_format == ContentFormat.SENML_CBOR:
+        return senml.decode_cbor(uplink.payload, uplink.received_at)
+    raise DecodeError(Reason.UNSUPPORTED_FORMAT, f"content format {content_format}; 110 or 112 (SenML) is understood")
+
+
+def _sniff(payload: bytes) -> ContentFormat:
+    """SenML JSON begins with `[`, SenML CBOR with the head of an array (RFC 8949: major type 4)."""
+    head = payload.lstrip(b" \t\r\n")[:1]
+    if head == b"[":
+        return ContentFormat.SENML_JSON
+    if payload and payload[0] >> 5 == 4:
+        return ContentFormat.SENML_CBOR
+    raise DecodeError(Reason.MALFORMED, "neither SenML JSON nor SenML CBOR" if payload else "an empty payload")

@@ -1,0 +1,19 @@
+"""What can be wrong with an uplink, as an error that carries the quarantine reason."""
+
+from __future__ import annotations
+
+from devices.model import Reason
+
+
+class DecodeError(ValueError):
+    """The uplink as a whole cannot be used; `reason` is what quarantine and counters say."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason.value}: {detail}")
+
+
+class UnavailableError(RuntimeError):
+    """The store cannot take anything now (away, full, starting); nothing was written, and the same call may succeed
+    later."""

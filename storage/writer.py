@@ -1,0 +1,264 @@
+"""The commit path: one transaction for a batch's readings, uplink log, latest values and quarantine.
+
+The normal way is a binary COPY. A reading that is stored already makes the server refuse it; then the same batch goes
+through a conflict-tolerant insert. What the server refuses for any other reason is found by halving and put into
+quarantine alone. Nothing here decides what a reading is (`devices.normalize`) or when to commit (`ingest.pipeline`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg import errors
+
+from devices.batch import Batch, Committed, QuarantineRecord, UplinkRecord
+from devices.errors import UnavailableError
+from devices.model import Instant, Reason, moment
+from storage.database import Connection, connect, first_line, unavailable
+from storage.packing import Columns, columns, copy_buffer, distinct, newest
+from storage.registry import find, sync_metrics
+
+_COPY = "COPY reading (measured_at, device_id, metric_id, value, quality) FROM STDIN (FORMAT binary)"
+
+# The arrays of a batch as a set: %s five times, then a condition on it.
+_ROWS = """
+unnest(%(measured_at)s::timestamptz[], %(device_id)s::int[], %(metric_id)s::int[], %(value)s::float8[],
+       %(quality)s::int[]) WITH ORDINALITY AS i(measured_at, device_id, metric_id, value, quality, ord)
+"""
+_CONFLICTS = f"""
+SELECT i.ord, r.value FROM {_ROWS}
+JOIN reading r ON r.device_id = i.device_id AND r.metric_id = i.metric_id AND r.measured_at = i.measured_at
+WHERE r.value <> i.value
+"""  # noqa: S608 - constants of this module, as below
+_INSERT = f"""
+INSERT INTO reading (measured_at, device_id, metric_id, value, quality)
+SELECT measured_at, device_id, metric_id, value, quality FROM {_ROWS} ON CONFLICT DO NOTHING
+RETURNING device_id, metric_id, extract(epoch FROM measured_at)
+"""  # noqa: S608
+_LATEST = f"""
+INSERT INTO latest (measured_at, device_id, metric_id, value, quality)
+SELECT measured_at, device_id, metric_id, value, quality FROM {_ROWS}
+ON CONFLICT (device_id, metric_id) DO UPDATE
+SET measured_at = excluded.measured_at, value = excluded.value, quality = excluded.quality
+WHERE excluded.measured_at > latest.measured_at
+"""  # noqa: S608
+_UPLINKS = """
+INSERT INTO uplink (received_at, device_id, transport, sequence, sent_at, first_measured_at, last_measured_at,
+                    readings, duplicates)
+SELECT * FROM unnest(%s::timestamptz[], %s::int[], %s::text[], %s::bigint[], %s::timestamptz[], %s::timestamptz[],
+                     %s::timestamptz[], %s::int[], %s::int[])
+"""
+_QUARANTINE = """
+INSERT INTO quarantine (received_at, reason, detail, identity, transport, source, content_format, payload)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+"""
+
+
+class Writer:
+    """Commits batches over one connection of its own, which it opens when needed and again when it was lost.
+
+    Not for several threads at once: each takes its own.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Connection | None = None
+        self._metric_ids: dict[str, int] = {}
+        self._device_ids: dict[str, int] = {}
+
+    def commit(self, batch: Batch) -> Committed:
+        """Store a batch durably: when this returns, it is committed.
+
+        Raises `UnavailableError` where nothing was written and the same batch may succeed later. Everything else that
+        goes wrong belongs to single uplinks, which end in quarantine (`Committed.refused`).
+        """
+        try:
+            with unavailable():
+                return self._commit(self._open(), batch)
+        except UnavailableError:
+            self.close()
+            raise
+        except psycopg.Error as error:
+            # Neither "not now" nor about the data: a missing table or privilege. Refusing is right, discarding is not.
+            self.close()
+            raise UnavailableError(
+                f"the database refuses to write: {first_line(error)}; try `headworks doctor`"
+            ) from error
+
+    def close(self) -> None:
+        """Give the connection back; the next commit opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        # Numbers are looked up again after a reconnect: it may be another, restored database.
+        self._metric_ids, self._device_ids = {}, {}
+
+    def _open(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._url, application="headworks writer")
+            self._metric_ids = sync_metrics(self._connection)
+        return self._connection
+
+    def _commit(self, connection: Connection, batch: Batch) -> Committed:
+        """Fast way, then tolerant way, then halves."""
+        try:
+            try:
+                return self._transact(connection, batch, tolerant=False)
+            except errors.UniqueViolation:
+                return self._transact(connection, batch, tolerant=True)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            return self._divide(connection, batch, error)
+
+    def _divide(self, connection: Connection, batch: Batch, error: psycopg.Error) -> Committed:
+        """Commit the halves of a batch that the server refused; a single uplink it refuses goes to quarantine."""
+        if len(batch.uplinks) > 1:
+            middle = len(batch.uplinks) // 2
+            first = self._commit(connection, Batch(batch.uplinks[:middle], batch.quarantine))
+            second = self._commit(connection, Batch(batch.uplinks[middle:]))
+            return Committed(
+                first.stored + second.stored,
+                first.duplicates + second.duplicates,
+                second.transaction,
+                first.refused + second.refused,
+            )
+        if not batch.uplinks:
+            raise error
+        record = batch.uplinks[0]
+        refused = QuarantineRecord(record.uplink, Reason.STORAGE_REFUSED, first_line(error), record.device)
+        done = self._transact(connection, Batch(quarantine=[*batch.quarantine, refused]), tolerant=False)
+        return Committed(transaction=done.transaction, refused=(refused,))
+
+    def _transact(self, connection: Connection, batch: Batch, *, tolerant: bool) -> Committed:
+        self._resolve(connection, batch.uplinks)
+        unregistered = tuple(
+            QuarantineRecord(record.uplink, Reason.UNKNOWN_DEVICE, "deleted from the registry meanwhile", record.device)
+            for record in batch.uplinks
+            if record.device not in self._device_ids
+        )
+        uplinks = (
+            [record for record in batch.uplinks if record.device in self._device_ids] if unregistered else batch.uplinks
+        )
+        stored = duplicates = transaction = 0
+        refused = unregistered
+        with connection.transaction():
+            if uplinks:
+                batch_columns = columns([record.readings for record in uplinks], self._device_ids, self._metric_ids)
+                sorted_out = distinct(batch_columns)
+                fresh, known, conflicting = sorted_out.rows, sorted_out.repeats, sorted_out.conflicts
+                if tolerant:
+                    fresh, stored_before, conflicting_before = _insert(connection, fresh)
+                    known_uplinks = np.concatenate([known.uplink, stored_before.uplink])
+                    conflicts = [*_conflicts(uplinks, conflicting), *_conflicts(uplinks, conflicting_before)]
+                else:
+                    with connection.cursor().copy(_COPY) as copy:
+                        copy.write(copy_buffer(fresh))
+                    known_uplinks = known.uplink
+                    conflicts = _conflicts(uplinks, conflicting)
+                if len(fresh):
+                    connection.execute(_LATEST, _arrays(newest(fresh)))
+                transaction = _log_uplinks(connection, uplinks, self._device_ids, fresh.uplink, known_uplinks)
+                stored, duplicates = len(fresh), len(known_uplinks)
+                refused = (*unregistered, *conflicts)
+            _quarantine(connection, [*batch.quarantine, *refused])
+        return Committed(stored, duplicates, transaction, refused)
+
+    def _resolve(self, connection: Connection, uplinks: Iterable[UplinkRecord]) -> None:
+        missing = {record.device for record in uplinks} - self._device_ids.keys()
+        if missing:
+            found = find(connection, sorted(missing))
+            self._device_ids.update({identity: entry.device_id for identity, entry in found.items()})
+
+
+def _insert(connection: Connection, rows: Columns) -> tuple[Columns, Columns, Columns]:
+    """Insert what is not there yet: (inserted, there with the same value, there with another value)."""
+    conflicts = connection.execute(_CONFLICTS, _arrays(rows)).fetchall()
+    differs = np.zeros(len(rows), np.bool_)
+    differs[[int(str(ord_)) - 1 for ord_, _ in conflicts]] = True
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, _arrays(rows))
+        inserted_keys = {(device, metric, round(float(str(at)) * 1e6)) for device, metric, at in cursor.fetchall()}
+    keys = zip(rows.device_id.tolist(), rows.metric_id.tolist(), rows.measured_at.tolist(), strict=True)
+    inserted = np.fromiter((key in inserted_keys for key in keys), np.bool_, len(rows))
+    return rows.take(inserted), rows.take(~inserted & ~differs), rows.take(differs)
+
+
+def _arrays(rows: Columns) -> dict[str, object]:
+    return {
+        "measured_at": [moment(at) for at in rows.measured_at.tolist()],
+        "device_id": rows.device_id.tolist(),
+        "metric_id": rows.metric_id.tolist(),
+        "value": rows.value.tolist(),
+        "quality": rows.quality.tolist(),
+    }
+
+
+def _conflicts(uplinks: Sequence[UplinkRecord], rows: Columns) -> list[QuarantineRecord]:
+    """One quarantine record for each uplink that gives another value for a reading that is stored already."""
+    found = []
+    for index in np.unique(rows.uplink).tolist():
+        record = uplinks[index]
+        mine = rows.take(rows.uplink == index)
+        detail = f"{len(mine)} of {len(record.readings)} readings, the first at {moment(int(mine.measured_at[0]))}"
+        found.append(QuarantineRecord(record.uplink, Reason.CONFLICTING_VALUE, detail, record.device))
+    return found
+
+
+def _log_uplinks(
+    connection: Connection,
+    uplinks: Sequence[UplinkRecord],
+    device_ids: dict[str, int],
+    stored: npt.NDArray[np.int32],
+    duplicates: npt.NDArray[np.int32],
+) -> int:
+    """Write the uplink log; returns the transaction's number, by which followers know how far they have read."""
+    count_stored = Counter(stored.tolist())
+    count_duplicates = Counter(duplicates.tolist())
+    connection.execute(
+        _UPLINKS,
+        (
+            [moment(record.uplink.received_at) for record in uplinks],
+            [device_ids[record.device] for record in uplinks],
+            [record.transport.value for record in uplinks],
+            [record.sequence for record in uplinks],
+            [_maybe(record.sent_at) for record in uplinks],
+            [moment(min(reading.measured_at for reading in record.readings)) for record in uplinks],
+            [moment(max(reading.measured_at for reading in record.readings)) for record in uplinks],
+            [count_stored[index] for index in range(len(uplinks))],
+            [count_duplicates[index] for index in range(len(uplinks))],
+        ),
+    )
+    row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
+def _maybe(at: Instant | None) -> object:
+    return None if at is None else moment(at)
+
+
+def _quarantine(connection: Connection, records: Sequence[QuarantineRecord]) -> None:
+    if not records:
+        return
+    rows = [
+        (
+            moment(record.uplink.received_at),
+            record.reason.value,
+            _clean(record.detail),
+            None if record.identity is None else _clean(record.identity),
+            record.uplink.transport.value,
+            _clean(record.uplink.source),
+            record.uplink.content_format,
+            record.uplink.payload,
+        )
+        for record in records
+    ]
+    connection.cursor().executemany(_QUARANTINE, rows)
+
+
+def _clean(text: str) -> str:
+    """A text that came from outside as PostgreSQL can store it: no NUL, no lone surrogates, bounded."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()[:1000]
