@@ -26,12 +26,13 @@ class UplinkRecord:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRecord:
-    """An uplink, as it came, of which something could not be stored."""
+    """An uplink, as it came, of which something could not be stored: `rows` of its readings, or all if None."""
 
     uplink: Uplink
     reason: Reason
     detail: str
     identity: str | None = None
+    rows: int | None = None
 
 
 @dataclass(slots=True)

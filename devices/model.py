@@ -76,6 +76,8 @@ class Reason(StrEnum):
     """More bytes or more records than one uplink may have."""
     UNKNOWN_DEVICE = "unknown_device"
     """No device of that identity is registered."""
+    UNKNOWN_PROFILE = "unknown_profile"
+    """The device is registered with a profile that is not installed here."""
     IDENTITY_MISMATCH = "identity_mismatch"
     """The payload speaks for another device than the one the transport established: a security event."""
     UNKNOWN_METRIC = "unknown_metric"

@@ -57,8 +57,10 @@ class MetricSpec(DocumentModel):
     outside it a value is uncertain (NAMUR NE 43 keeps the two apart). Both are in the metric's canonical unit.
     """
 
-    unit: str | None = Field(None, description="The unit a record without one is in; the canonical unit if absent")
-    names: tuple[str, ...] = Field((), description="Further names that devices use for this metric")
+    unit: str | None = Field(
+        default=None, description="The unit a record without one is in; the canonical unit if absent"
+    )
+    names: tuple[str, ...] = Field(default=(), description="Further names that devices use for this metric")
     sensor: Range | None = None
     process: Range | None = None
 
@@ -68,7 +70,9 @@ class Reporting(DocumentModel):
 
     sampling: Duration = Field(description="Time between two samples")
     interval: Duration = Field(description="Time between two uplinks in normal operation")
-    alarm_interval: Duration | None = Field(None, description="Time between two uplinks while something is abnormal")
+    alarm_interval: Duration | None = Field(
+        default=None, description="Time between two uplinks while something is abnormal"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Reporting:

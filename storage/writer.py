@@ -203,7 +203,7 @@ def _conflicts(uplinks: Sequence[UplinkRecord], rows: Columns) -> list[Quarantin
         record = uplinks[index]
         mine = rows.take(rows.uplink == index)
         detail = f"{len(mine)} of {len(record.readings)} readings, the first at {moment(int(mine.measured_at[0]))}"
-        found.append(QuarantineRecord(record.uplink, Reason.CONFLICTING_VALUE, detail, record.device))
+        found.append(QuarantineRecord(record.uplink, Reason.CONFLICTING_VALUE, detail, record.device, len(mine)))
     return found
 
 

@@ -1,0 +1,106 @@
+"""What a user can set: environment variables `HEADWORKS_*`, or the same names in lower case in `headworks.toml`.
+
+The environment wins over the file. Addresses with passwords are secrets: they print as `**********`.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+FILE = "headworks.toml"
+
+
+class SettingsError(ValueError):
+    """A setting is not valid; the message names the variable and what it should be."""
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    AUTO = "auto"
+    """For people on a terminal, JSON elsewhere."""
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def _state_directory() -> Path:
+    """Where data lives: the user's state folder; for root one that the database's own user can reach too."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/headworks")
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "headworks"
+
+
+def _postgres_address(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("a database address looks like postgresql://user:password@host:5432/name")
+    return value
+
+
+def _mqtt_address(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("mqtt://", "mqtts://")):
+        raise ValueError("an MQTT address looks like mqtt://user:password@host:1883 (mqtts:// with TLS)")
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """All settings with their defaults. Everything binds to loopback unless told otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADWORKS_", extra="forbid", env_ignore_empty=True)
+
+    database_url: Annotated[SecretStr, AfterValidator(_postgres_address)] | None = Field(
+        default=None, description="A PostgreSQL of your own; without it one is started here"
+    )
+    mqtt_url: Annotated[SecretStr, AfterValidator(_mqtt_address)] | None = Field(
+        default=None, description="An MQTT broker of your own; without it one is started here"
+    )
+    state_dir: Path = Field(default_factory=_state_directory, description="Where the embedded services keep their data")
+    cache_dir: Path | None = Field(default=None, description="Where the fetched services are kept")
+    coap_host: str = "127.0.0.1"
+    coap_port: Port = 5683
+    mqtt_port: Port = Field(default=1883, description="Port of the embedded broker (another is chosen if it is taken)")
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8080
+    rules: Path | None = Field(
+        default=None, description="A file or folder of alarm rules, in place of the shipped ones"
+    )
+    webhook_url: SecretStr | None = Field(default=None, description="Where announcements are posted")
+    log_level: str = Field(default="info", pattern="(?i)^(debug|info|warning|error)$")
+    log_format: LogFormat = LogFormat.AUTO
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment over the file; no other source."""
+        path = os.environ.get("HEADWORKS_SETTINGS", FILE)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path))
+
+
+def load_settings() -> Settings:
+    """The settings of this process; `SettingsError` with one line for each that is not valid."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = ".".join(str(step) for step in problem["loc"])
+            lines.append(f"HEADWORKS_{name.upper()}: {problem['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("\n".join(lines)) from error
+    except ValueError as error:  # TOML that cannot be read
+        raise SettingsError(f"{os.environ.get('HEADWORKS_SETTINGS', FILE)}: {error}") from error
+    return settings

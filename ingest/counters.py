@@ -1,0 +1,22 @@
+"""What the gateways and the pipeline count, as Prometheus metrics. Nothing is dropped without one of these moving."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+UPLINKS = Counter("headworks_uplinks", "Uplinks by transport and verdict", ["transport", "verdict"])
+READINGS = Counter("headworks_readings", "Readings by what became of them (stored, duplicate)", ["result"])
+QUARANTINED = Counter("headworks_quarantined", "Quarantine records by reason", ["reason"])
+COMMIT_SECONDS = Histogram(
+    "headworks_commit_seconds",
+    "Time from handing a batch to the database until it was committed",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+BATCH_UPLINKS = Histogram("headworks_batch_uplinks", "Uplinks a commit", buckets=(1, 3, 10, 30, 100, 300, 1000))
+QUEUE_UPLINKS = Gauge("headworks_queue_uplinks", "Uplinks waiting for a commit")
+QUEUE_REFUSED = Counter(
+    "headworks_queue_refused", "Uplinks refused as the queue was full or the database away", ["transport"]
+)
+STORE_AVAILABLE = Gauge("headworks_store_available", "1 while the last commit succeeded, else 0")
+BROKER_CONNECTED = Gauge("headworks_broker_connected", "1 while the MQTT gateway is connected to its broker")
+STALE_ACKS = Counter("headworks_stale_acknowledgements", "MQTT acknowledgements not sent as the connection had changed")

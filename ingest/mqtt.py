@@ -1,0 +1,159 @@
+"""The MQTT gateway: subscribes on the site's broker and acknowledges (PUBACK) only what is committed.
+
+paho-mqtt with `manual_ack` and a persistent session under a stable client id: while we or the database are away, the
+broker keeps the messages; what was not acknowledged comes again. Flow control is MQTT's own: the broker sends at most
+`receive_maximum` unacknowledged messages.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+import paho.mqtt.client as mqtt
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from devices.model import ContentFormat, Instant, Transport, Uplink
+from ingest import counters
+from ingest.outcome import Outcome, Verdict
+from ingest.pipeline import Done
+
+log = structlog.get_logger()
+
+TOPIC = "headworks/{identity}/telemetry"
+FILTER = "headworks/+/telemetry"
+RECEIVE_MAXIMUM = 2_000
+"""Unacknowledged messages the broker may have under way to us: several commits' worth, and a bound on our memory."""
+SESSION_EXPIRY = 7 * 24 * 3600
+"""Seconds the broker keeps our session: a week's outage loses nothing, as far as its disk goes."""
+
+Submit = Callable[[Uplink, Done], None]
+
+_FORMATS = {
+    "application/senml+json": ContentFormat.SENML_JSON,
+    "application/senml+cbor": ContentFormat.SENML_CBOR,
+}
+_UNKNOWN_FORMAT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the broker is, from an URL `mqtt://[user:password@]host[:port]` or `mqtts://…`."""
+
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Broker:
+        """`ValueError` saying what is wrong; never with the password in it."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+            raise ValueError("an MQTT address looks like mqtt://host:1883 or mqtts://user:password@host:8883")
+        tls = parts.scheme == "mqtts"
+        return cls(
+            parts.hostname,
+            parts.port or (8883 if tls else 1883),
+            tls,
+            unquote(parts.username) if parts.username else None,
+            unquote(parts.password) if parts.password else None,
+        )
+
+
+class MqttGateway:
+    """One subscriber session. Callbacks run in paho's network thread, acknowledgements in the pipeline's."""
+
+    def __init__(
+        self, broker: Broker, submit: Submit, clock: Callable[[], Instant], *, client_id: str = "headworks-ingest"
+    ) -> None:
+        self._broker = broker
+        self._submit = submit
+        self._clock = clock
+        # A packet identifier means something only on the connection it came by. After a reconnect the broker may have
+        # given it to another message, and acknowledging that one unread would lose it.
+        self._generation = 0
+        self._lock = threading.Lock()
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
+        )
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(min_delay=1, max_delay=30)
+        if broker.username is not None:
+            self._client.username_pw_set(broker.username, broker.password)
+        if broker.tls:
+            self._client.tls_set()
+
+    def start(self) -> None:
+        """Connect in the background and keep trying; returns at once."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        self._client.connect_async(
+            self._broker.host, self._broker.port, keepalive=30, clean_start=False, properties=properties
+        )
+        self._client.loop_start()
+
+    def close(self) -> None:
+        """Leave the broker in order; the session stays there, and so does what was not acknowledged."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(
+        self, client: mqtt.Client, _: object, flags: mqtt.ConnectFlags, reason: ReasonCode, __: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            log.warning("mqtt.refused", broker=f"{self._broker.host}:{self._broker.port}", reason=str(reason))
+            return
+        with self._lock:
+            self._generation += 1
+        counters.BROKER_CONNECTED.set(1)
+        log.info("mqtt.connected", broker=f"{self._broker.host}:{self._broker.port}", resumed=flags.session_present)
+        client.subscribe(FILTER, qos=1)
+
+    def _on_disconnect(
+        self, _: mqtt.Client, __: object, ___: mqtt.DisconnectFlags, reason: ReasonCode, ____: Properties | None
+    ) -> None:
+        with self._lock:
+            self._generation += 1
+        counters.BROKER_CONNECTED.set(0)
+        log.warning("mqtt.disconnected", reason=str(reason))
+
+    def _on_message(self, client: mqtt.Client, _: object, message: mqtt.MQTTMessage) -> None:
+        generation = self._generation
+        mid, qos = message.mid, message.qos
+
+        def done(outcome: Outcome) -> None:
+            if outcome.verdict is Verdict.UNAVAILABLE or qos == 0:
+                return  # not acknowledged: the broker keeps it
+            with self._lock:
+                if generation != self._generation:
+                    counters.STALE_ACKS.inc()  # it comes again on the new connection, and is recognised
+                    return
+                client.ack(mid, qos)
+
+        self._submit(uplink_of(message, self._clock()), done)
+
+
+def uplink_of(message: mqtt.MQTTMessage, received_at: Instant) -> Uplink:
+    """The uplink that a message is; its identity is the topic's second level."""
+    topic = message.topic
+    content_type = getattr(message.properties, "ContentType", None)
+    content_format = None if content_type is None else _FORMATS.get(str(content_type).lower(), _UNKNOWN_FORMAT)
+    return Uplink(
+        transport=Transport.MQTT,
+        payload=bytes(message.payload),
+        received_at=received_at,
+        identity=topic.split("/")[1],
+        content_format=content_format,
+        source=topic,
+    )

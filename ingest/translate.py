@@ -1,0 +1,92 @@
+"""From uplinks to a batch that can be committed: pure, so that what becomes of an uplink is tested without a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from devices.batch import Batch, QuarantineRecord, UplinkRecord
+from devices.decode import decode
+from devices.errors import DecodeError
+from devices.model import Device, DeviceStatus, Reason, Report, Uplink
+from devices.normalize import Reject, normalize
+from devices.profile import Profile
+from ingest.outcome import STORED, Outcome, Verdict
+
+Resolve = Callable[[Iterable[str]], Mapping[str, Device]]
+
+
+def translate(
+    uplinks: Sequence[Uplink], resolve: Resolve, profiles: Mapping[str, Profile]
+) -> tuple[Batch, list[Outcome]]:
+    """What to commit, and what to tell the sender of each uplink once that is committed (same order as `uplinks`)."""
+    decoded = [_decode(uplink) for uplink in uplinks]
+    named = {
+        uplink.identity or report.identity
+        for uplink, reports in zip(uplinks, decoded, strict=True)
+        if not isinstance(reports, DecodeError)
+        for report in reports
+    }
+    devices = resolve(identity for identity in named if identity)
+    batch = Batch()
+    outcomes: list[Outcome] = []
+    for uplink, reports in zip(uplinks, decoded, strict=True):
+        if isinstance(reports, DecodeError):
+            batch.quarantine.append(QuarantineRecord(uplink, reports.reason, reports.detail, uplink.identity))
+            outcomes.append(Outcome(Verdict.REJECTED, reports.reason, reports.detail))
+            continue
+        kept = len(batch.uplinks)
+        refused = len(batch.quarantine)
+        for report in reports:
+            _take(uplink, report, devices, profiles, batch)
+        if len(batch.uplinks) > kept:
+            outcomes.append(STORED)
+        else:
+            first = batch.quarantine[refused]
+            outcomes.append(Outcome(Verdict.REJECTED, first.reason, first.detail))
+    return batch, outcomes
+
+
+def _decode(uplink: Uplink) -> list[Report] | DecodeError:
+    try:
+        return decode(uplink)
+    except DecodeError as error:
+        return error
+
+
+def _take(
+    uplink: Uplink, report: Report, devices: Mapping[str, Device], profiles: Mapping[str, Profile], batch: Batch
+) -> None:
+    """Add one device's report to the batch: its readings, and whatever of it goes to quarantine."""
+    identity = uplink.identity or report.identity
+    device, refusal = _speaker(uplink, report, devices)
+    profile = profiles.get(device.profile) if device else None
+    if device and not profile:
+        refusal = Reject(Reason.UNKNOWN_PROFILE, f"{device.profile!r} is not installed")
+    if not device or not profile:
+        assert refusal is not None
+        batch.quarantine.append(QuarantineRecord(uplink, refusal.reason, refusal.detail, identity))
+        return
+    readings, rejects = normalize(report, device, profile, uplink.received_at)
+    if readings:
+        batch.uplinks.append(UplinkRecord(uplink, device.identity, readings, report.sequence, report.sent_at))
+    for reason in dict.fromkeys(reject.reason for reject in rejects):
+        details = [reject.detail for reject in rejects if reject.reason is reason]
+        more = f" (and {len(details) - 1} more records)" if len(details) > 1 else ""
+        batch.quarantine.append(QuarantineRecord(uplink, reason, details[0] + more, identity))
+
+
+def _speaker(uplink: Uplink, report: Report, devices: Mapping[str, Device]) -> tuple[Device | None, Reject | None]:
+    """The device that speaks, or why nobody may: a payload must not name another device than the transport does."""
+    if uplink.identity and report.identity and uplink.identity != report.identity:
+        return None, Reject(Reason.IDENTITY_MISMATCH, f"the payload speaks for {report.identity!r}")
+    identity = uplink.identity or report.identity
+    if not identity:
+        return None, Reject(Reason.UNKNOWN_DEVICE, "neither the address nor the payload names a device")
+    device = devices.get(identity)
+    if device is None:
+        return None, Reject(
+            Reason.UNKNOWN_DEVICE, f"{identity!r} is not registered; add it with `headworks devices add`"
+        )
+    if device.status is not DeviceStatus.ACTIVE:
+        return None, Reject(Reason.UNKNOWN_DEVICE, f"{identity!r} is retired")
+    return device, None
