@@ -1,5 +1,5 @@
-"""What one commit holds: the contract between the pipeline that gathers (`ingest`) and the writer that commits
-(`storage`)."""
+"""What one commit holds: the contract between the pipeline that gathers (`ingest`), the writer that commits
+(`storage`) and the engine that follows (`alerts`)."""
 
 from __future__ import annotations
 
@@ -55,3 +55,15 @@ class Committed:
     duplicates: int = 0
     transaction: int = 0
     refused: tuple[QuarantineRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What the uplink log says has come since a position."""
+
+    since: dict[str, Instant]
+    """By device: the earliest sample time among its new uplinks."""
+    transactions: frozenset[int]
+    """The writing transactions these uplinks belong to."""
+    watermark: int
+    """Every transaction below this number is finished: a position that is safe to resume from."""

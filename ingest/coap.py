@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from aiocoap import CHANGED, CONTENT, FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, POST, Code, Context, Message, resource
@@ -64,6 +65,10 @@ class _Telemetry(resource.Resource):
         super().__init__()
         self._submit = submit
         self._clock = clock
+        self._waiting = 0
+        self.idle = asyncio.Event()
+        """Set while no request waits for its commit."""
+        self.idle.set()
 
     async def needs_blockwise_assembly(self, request: Message) -> bool:
         return True
@@ -101,8 +106,15 @@ class _Telemetry(resource.Resource):
         def done(outcome: Outcome) -> None:
             loop.call_soon_threadsafe(settle, outcome)
 
-        self._submit(uplink, done)
-        return await future
+        self._waiting += 1
+        self.idle.clear()
+        try:
+            self._submit(uplink, done)
+            return await future
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self.idle.set()
 
 
 class CoapGateway:
@@ -125,8 +137,11 @@ class CoapGateway:
         log.info("coap.listening", host=host, port=port)
 
     async def close(self) -> None:
-        """Stop serving; requests still waiting for their commit are not answered, so their devices send again."""
+        """Stop serving, once the answers of a pipeline that was closed are out; without one, devices send again."""
         if self._context is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._resource.idle.wait(), 1)
+            await asyncio.sleep(0)  # the last answer is written by the task that this lets run
             await self._context.shutdown()
             self._context = None
 

@@ -108,6 +108,11 @@ class MqttGateway:
         self._client.disconnect()
         self._client.loop_stop()
 
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has us as a client now."""
+        return self._client.is_connected()
+
     def _on_connect(
         self, client: mqtt.Client, _: object, flags: mqtt.ConnectFlags, reason: ReasonCode, __: Properties | None
     ) -> None:

@@ -97,6 +97,11 @@ class Pipeline:
         self._refuse(left)
 
     @property
+    def available(self) -> bool:
+        """False from a commit that failed until one succeeds."""
+        return not self._retry_at
+
+    @property
     def load(self) -> float:
         """Fullness of the queue, from 0 to 1."""
         return max(len(self._queue) / self._limits.queue_uplinks, self._bytes / self._limits.queue_bytes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from devices.batch import Changed
 from devices.model import Instant, Quality, Reading, moment
 from storage.database import Connection, unavailable
 
@@ -25,18 +25,6 @@ def readings(connection: Connection, identity: str, since: Instant | None = None
         Reading(identity, metric, at, value, Quality(quality))  # type: ignore[arg-type]
         for metric, at, value, quality in rows
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What the uplink log says has come since a position."""
-
-    since: dict[str, Instant]
-    """By device: the earliest sample time among its new uplinks."""
-    transactions: frozenset[int]
-    """The writing transactions these uplinks belong to."""
-    watermark: int
-    """Every transaction below this number is finished: a position that is safe to resume from."""
 
 
 def changed(connection: Connection, position: int, known: Iterable[int] = ()) -> Changed:

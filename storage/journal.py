@@ -6,6 +6,7 @@ Changes and the engine's position commit together, so that a crash never leaves 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
@@ -49,10 +50,11 @@ def record(
     had judged.
     """
     with unavailable(), connection.transaction():
-        # Two passes: an amended occurrence may take the time that another had before it was amended itself.
-        numbers = [_set_aside(connection, change) for change in changes]
-        for change, number in zip(changes, numbers, strict=True):
-            _apply(connection, change, number)
+        displaced: dict[_Key, int] = {}
+        for change in changes:
+            _apply(connection, change, displaced)
+        for (_, _, raised_at), number in displaced.items():  # the engine knows it no longer: keep that visible
+            _event(connection, number, ChangeKind.RETRACTED, moment(raised_at), {"why": "displaced"})
         if position is not None:
             connection.execute(
                 "INSERT INTO engine_position (consumer, xid) VALUES (%s, %s::text::xid8)"
@@ -69,44 +71,66 @@ def position(connection: Connection, consumer: str = "live") -> int:
     return int(str(row[0])) if row else 0
 
 
-def _set_aside(connection: Connection, change: AlarmChange) -> int | None:
-    """Take the occurrence as it was out of the journal's present view; returns its number, None for a new one."""
-    if change.before is None:
-        return None
+_Key = tuple[str, str, Instant]
+"""(rule, device, raised_at): what identifies an occurrence that is not retracted."""
+
+
+def _set_aside(connection: Connection, key: _Key) -> int | None:
+    """Take an occurrence out of the journal's present view; returns its number, None if there is none."""
+    rule, identity, raised_at = key
     row = connection.execute(
         "UPDATE alarm SET retracted = true FROM device WHERE device.device_id = alarm.device_id"
-        " AND identity = %s AND rule = %s AND raised_at = %s AND NOT retracted RETURNING alarm_id",
-        (change.before.device, change.before.rule, moment(change.before.raised_at)),
+        " AND rule = %s AND identity = %s AND raised_at = %s AND NOT retracted RETURNING alarm_id",
+        (rule, identity, moment(raised_at)),
     ).fetchone()
     return int(str(row[0])) if row else None
 
 
-def _apply(connection: Connection, change: AlarmChange, number: int | None) -> None:
+def _apply(connection: Connection, change: AlarmChange, displaced: dict[_Key, int]) -> None:
+    """Apply one change. An amended occurrence may take the time of another that a later change moves away: that one is
+    set aside in `displaced` until its turn comes."""
     alarm = change.alarm
-    parameters = {
-        "number": number,
-        "rule": alarm.rule,
-        "device": alarm.device,
-        "priority": alarm.priority.value,
-        "message": alarm.message,
-        "since": moment(alarm.since),
-        "raised_at": moment(alarm.raised_at),
-        "cleared_at": None if alarm.cleared_at is None else moment(alarm.cleared_at),
-        "value": alarm.value,
-    }
-    if change.before is None:
-        row = connection.execute(_RAISE, parameters).fetchone()
-        if row is None:
-            return  # the journal holds it already: judged again after a crash
-        number = int(str(row[0]))
-    elif number is None:
-        return
-    elif change.after is not None:
-        connection.execute(_AMEND, parameters)
+    number: int | None = None
+    if change.before is not None:
+        key = _key(change.before)
+        number = displaced.pop(key, None) or _set_aside(connection, key)
+        if number is None:
+            return  # not in the journal: nothing to change
+    if change.after is not None:
+        parameters = {
+            "number": number,
+            "rule": alarm.rule,
+            "device": alarm.device,
+            "priority": alarm.priority.value,
+            "message": alarm.message,
+            "since": moment(alarm.since),
+            "raised_at": moment(alarm.raised_at),
+            "cleared_at": None if alarm.cleared_at is None else moment(alarm.cleared_at),
+            "value": alarm.value,
+        }
+        if number is None:
+            row = connection.execute(_RAISE, parameters).fetchone()
+            if row is None:
+                return  # the journal holds it already: judged again after a crash
+            number = int(str(row[0]))
+        else:
+            occupant = _set_aside(connection, _key(alarm))
+            if occupant is not None:
+                displaced[_key(alarm)] = occupant
+            connection.execute(_AMEND, parameters)
+    assert number is not None
+    _event(connection, number, change.kind, moment(_event_time(change)), _detail(change))
+
+
+def _event(connection: Connection, number: int, kind: ChangeKind, at: datetime, detail: dict[str, object]) -> None:
     connection.execute(
         "INSERT INTO alarm_event (alarm_id, kind, at, detail) VALUES (%s, %s, %s, %s)",
-        (number, change.kind.value, moment(_event_time(change)), Jsonb(_detail(change))),
+        (number, kind.value, at, Jsonb(detail)),
     )
+
+
+def _key(alarm: Alarm) -> _Key:
+    return (alarm.rule, alarm.device, alarm.raised_at)
 
 
 def _event_time(change: AlarmChange) -> Instant:
@@ -143,3 +167,13 @@ def _alarm(row: tuple[object, ...]) -> Alarm:
         cleared_at=None if cleared_at is None else instant(cleared_at),  # type: ignore[arg-type]
         value=None if value is None else float(str(value)),
     )
+
+
+def all_occurrences(connection: Connection) -> list[Alarm]:
+    """The whole journal without what was retracted, oldest first."""
+    with unavailable():
+        rows = connection.execute(
+            f"SELECT {_OCCURRENCE} FROM alarm JOIN device USING (device_id)"  # noqa: S608 - a constant
+            " WHERE NOT retracted ORDER BY raised_at, rule"
+        ).fetchall()
+    return [_alarm(row) for row in rows]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
 from devices.metrics import CATALOGUE
-from devices.model import Device, DeviceStatus
+from devices.model import Device, DeviceStatus, Quality
 from devices.profile import Profile
 from storage.database import Connection, unavailable
 
@@ -125,3 +126,29 @@ def _registered(row: tuple[object, ...]) -> Registered:
         status=DeviceStatus(str(status)),
     )
     return Registered(number, device)
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """A device's newest reading of one metric, as people read it."""
+
+    metric: str
+    value: float
+    unit: str
+    quality: str
+    measured_at: datetime
+
+
+def latest(connection: Connection, device_id: int) -> list[Latest]:
+    """The newest reading of each metric of a device, by metric name."""
+    with unavailable():
+        rows = connection.execute(
+            "SELECT m.name, l.value, m.unit, l.quality, l.measured_at FROM latest l JOIN metric m USING (metric_id)"
+            " WHERE l.device_id = %s ORDER BY m.name",
+            (device_id,),
+        ).fetchall()
+    return [
+        Latest(str(name), float(str(value)), str(unit), Quality(int(str(quality))).name.lower(), measured_at)
+        for name, value, unit, quality, measured_at in rows
+        if isinstance(measured_at, datetime)
+    ]

@@ -1,0 +1,221 @@
+"""The engine at work on live readings: a thread between the commit path and the journal.
+
+Batches are handed over in memory as they are committed. The uplink log in the database is the truth behind that: at the
+start, every second, and whenever a hand-over had to be skipped, the log says which devices have readings that were not
+judged yet, and those are read from the database. So nothing is lost when this falls behind or when the process dies; as
+the journal does not depend on the order of arrival, judging something twice changes nothing.
+
+The engine itself is pure (`alerts.engine`); every access to the database is one of the `Ports`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from alerts.engine import Engine
+from devices.alarm import Alarm, AlarmChange
+from devices.batch import Changed
+from devices.errors import UnavailableError
+from devices.model import Device, Instant, Reading
+
+log = structlog.get_logger()
+
+CHANGES = Counter("headworks_alarm_changes", "Lines written to the alarm journal", ["kind"])
+JUDGED = Counter("headworks_readings_judged", "Readings that met the rules")
+SKIPPED = Counter("headworks_handover_skipped", "Committed batches left to the uplink log as the engine was behind")
+FAILING = Gauge("headworks_rules_failing", "Rules that raised an unexpected error")
+BACKLOG = Gauge("headworks_engine_backlog", "Readings handed over and not judged yet")
+
+BACKLOG_LIMIT = 200_000
+"""Readings held for the engine; beyond it they are read again from the database when it has caught up."""
+DEVICES_SECONDS = 30.0
+"""How old the engine's copy of a device's registry entry may be."""
+SCAN_SECONDS = 1.0
+"""How often the uplink log is asked for what did not come by hand-over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What this needs of the database; each may raise `UnavailableError`."""
+
+    devices: Callable[[Sequence[str]], Mapping[str, Device]]
+    history: Callable[[str, Instant | None], Sequence[Reading]]
+    journal: Callable[[str], Sequence[Alarm]]
+    position: Callable[[], int]
+    changed: Callable[[int, Iterable[int]], Changed]
+    record: Callable[[Sequence[AlarmChange], int], None]
+
+
+Announce = Callable[[AlarmChange, Device], None]
+
+
+class LiveEngine:
+    """Judges committed readings in a thread of its own, and writes what follows to the journal."""
+
+    def __init__(self, engine: Engine, ports: Ports, announce: Announce, monotonic: Callable[[], float]) -> None:
+        self._engine = engine
+        self._ports = ports
+        self._announce = announce
+        self._monotonic = monotonic
+        self._handed: deque[tuple[int, list[Reading]]] = deque()
+        self._backlog = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._caught_up = threading.Event()
+        # Judged but not yet below the position: transactions that the next scan need not look at.
+        self._known: set[int] = set()
+        self._position: int | None = None
+        self._unwritten: list[AlarmChange] = []
+        self._written: int | None = None
+        self._devices: dict[str, Device] = {}
+        # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
+        self._again: dict[str, Instant] = {}
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with what was committed since the position that the journal keeps."""
+        self._thread.start()
+
+    def close(self, timeout: float) -> None:
+        """Judge what was handed over, then stop; what is left after `timeout` seconds waits for the next start."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def hand_over(self, transaction: int, readings: list[Reading]) -> None:
+        """Take the readings of one commit; returns at once."""
+        with self._changed:
+            if self._backlog + len(readings) > BACKLOG_LIMIT:
+                SKIPPED.inc()
+                return
+            self._handed.append((transaction, readings))
+            self._backlog += len(readings)
+            self._changed.notify_all()
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until everything committed before this call has been judged and written; False if it took longer."""
+        with self._changed:
+            self._caught_up.clear()
+            self._changed.notify_all()
+        return self._caught_up.wait(timeout)
+
+    @property
+    def failing(self) -> Mapping[str, str]:
+        """Rules that raised an unexpected error, with it."""
+        return self._engine.failing
+
+    def _run(self) -> None:
+        scanned_at = refreshed_at = float("-inf")
+        while True:
+            asked = not self._caught_up.is_set()
+            handed = self._take(0.0 if asked or self._again else SCAN_SECONDS)
+            closing = self._closing and not handed
+            try:
+                self._judge(handed)
+                now = self._monotonic()
+                if closing or asked or now - scanned_at >= SCAN_SECONDS:
+                    self._scan()
+                    scanned_at = now
+                self._write()
+                if now - refreshed_at >= DEVICES_SECONDS:
+                    self._devices.clear()
+                    refreshed_at = now
+            except UnavailableError as error:
+                log.warning("engine.waiting", why=str(error))
+                self._pause()
+            except Exception:  # a defect must be seen, but must not end the judging of everything else
+                log.exception("engine.defect")
+                self._pause()
+            else:
+                if asked and not handed:
+                    self._caught_up.set()
+            if closing:
+                return
+
+    def _take(self, patience: float) -> list[tuple[int, list[Reading]]]:
+        with self._changed:
+            if not self._handed and not self._closing and patience:
+                self._changed.wait(patience)
+            handed = list(self._handed)
+            self._handed.clear()
+            self._backlog = 0
+            BACKLOG.set(0)
+            return handed
+
+    def _pause(self) -> None:
+        with self._changed:
+            if not self._closing:
+                self._changed.wait(SCAN_SECONDS)
+
+    def _judge(self, handed: list[tuple[int, list[Reading]]]) -> None:
+        readings = [reading for _, batch in handed for reading in batch]
+        if readings:
+            self._apply(readings)
+        self._known.update(transaction for transaction, _ in handed)
+
+    def _scan(self) -> None:
+        """Judge what the uplink log knows and we do not, and learn up to where everything is judged."""
+        if self._position is None:
+            self._position = self._ports.position()
+        if self._again:
+            again, self._again = self._again, {}
+            self._from_database(again)
+        changed = self._ports.changed(self._position, self._known)
+        self._from_database(changed.since)
+        self._known |= changed.transactions
+        self._known = {number for number in self._known if number >= changed.watermark}
+        self._position = changed.watermark
+
+    def _from_database(self, since: Mapping[str, Instant]) -> None:
+        left = dict(since)
+        try:
+            for identity, first in since.items():
+                self._apply(self._ports.history(identity, first))
+                del left[identity]
+        except UnavailableError:
+            self._remember(left)
+            raise
+
+    def _apply(self, readings: Sequence[Reading]) -> None:
+        """Run the engine; where that is interrupted, the devices it touched are judged again from the database."""
+        identities = {reading.device for reading in readings}
+        try:
+            unknown = [identity for identity in identities if identity not in self._devices]
+            if unknown:
+                self._devices.update(self._ports.devices(unknown))
+            changes = self._engine.apply(readings, self._devices, self._ports.history, self._ports.journal)
+        except BaseException:
+            first: dict[str, Instant] = {}
+            for reading in readings:
+                first[reading.device] = min(reading.measured_at, first.get(reading.device, reading.measured_at))
+            self._remember(first)
+            for identity in identities:
+                self._engine.forget(identity)
+            raise
+        JUDGED.inc(len(readings))
+        self._unwritten.extend(changes)
+
+    def _remember(self, since: Mapping[str, Instant]) -> None:
+        for identity, first in since.items():
+            self._again[identity] = min(first, self._again.get(identity, first))
+
+    def _write(self) -> None:
+        """Changes and position in one transaction; announcements only for what is in the journal."""
+        if self._position is None or self._again or (not self._unwritten and self._position == self._written):
+            return
+        changes = self._unwritten
+        self._ports.record(changes, self._position)
+        self._unwritten, self._written = [], self._position
+        FAILING.set(len(self._engine.failing))
+        for change in changes:
+            CHANGES.labels(change.kind.value).inc()
+            device = self._devices.get(change.alarm.device)
+            if device is not None:
+                self._announce(change, device)

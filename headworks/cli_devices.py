@@ -1,0 +1,131 @@
+"""`headworks devices …`: the registry from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from devices.inventory import check_device, parse_inventory, write_inventory
+from devices.model import Device
+from devices.profile import shipped_profiles
+from headworks.running import database_url
+from headworks.settings import load_settings
+from storage import registry
+from storage.database import Connection, connect
+
+app = typer.Typer(help="The device registry: add, import, export, list, show, retire.", no_args_is_help=True)
+out = Console(highlight=False)
+
+
+def _connect() -> Connection:
+    return connect(database_url(load_settings()), application="headworks devices")
+
+
+@app.command()
+def add(
+    identity: Annotated[str, typer.Argument(help="What the device calls itself, e.g. urn:dev:imei:867000000000001")],
+    profile: Annotated[str, typer.Option(help="Its device type; `headworks devices profiles` lists them")],
+    tag: Annotated[str, typer.Option(help="Its tag on the plant's drawings, e.g. P-101")] = "",
+    site: Annotated[str, typer.Option()] = "",
+    area: Annotated[str, typer.Option()] = "",
+    unit: Annotated[str, typer.Option()] = "",
+    manufacturer: Annotated[str, typer.Option()] = "",
+    model: Annotated[str, typer.Option()] = "",
+    serial: Annotated[str, typer.Option()] = "",
+    design: Annotated[list[str] | None, typer.Option(help="Nameplate data, e.g. --design pn=16 (repeatable)")] = None,
+) -> None:
+    """Register a device, or change what is registered under its identity."""
+    data: dict[str, float] = {}
+    for entry in design or []:
+        name, _, value = entry.partition("=")
+        try:
+            data[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"{entry!r} is not of the form name=number", param_hint="--design") from None
+    device = Device(identity, profile, tag, site, area, unit, manufacturer, model, serial, data)
+    profiles = shipped_profiles()
+    try:
+        check_device(device, profiles)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    with _connect() as connection:
+        registry.register(connection, [device], profiles)
+    typer.echo(f"registered {identity}")
+
+
+@app.command("import")
+def import_(
+    table: Annotated[Path, typer.Argument(help="A CSV file as `export` writes it", exists=True, dir_okay=False)],
+) -> None:
+    """Register all devices of a table, or none of them if a row is wrong."""
+    profiles = shipped_profiles()
+    devices = parse_inventory(table.read_text("utf-8"), str(table), profiles)
+    with _connect() as connection:
+        registry.register(connection, devices, profiles)
+    typer.echo(f"registered {len(devices)} devices")
+
+
+@app.command()
+def export(site: Annotated[str | None, typer.Option(help="Only this site")] = None) -> None:
+    """Print the registry as a CSV table."""
+    with _connect() as connection:
+        devices = [entry.device for entry in registry.all_devices(connection, site)]
+    typer.echo(write_inventory(devices), nl=False)
+
+
+@app.command("list")
+def list_(site: Annotated[str | None, typer.Option(help="Only this site")] = None) -> None:
+    """List the registered devices."""
+    with _connect() as connection:
+        entries = registry.all_devices(connection, site)
+    table = Table("site", "tag", "identity", "profile", "status", box=None, pad_edge=False)
+    for entry in entries:
+        device = entry.device
+        table.add_row(device.site, device.tag, device.identity, device.profile, device.status.value)
+    out.print(table)
+    if not entries:
+        typer.echo("no devices yet: add one with `headworks devices add`", err=True)
+
+
+@app.command()
+def show(identity: str) -> None:
+    """Show one device and its latest readings."""
+    with _connect() as connection:
+        entry = registry.find(connection, [identity]).get(identity)
+        if entry is None:
+            typer.echo(f"headworks: {identity!r} is not registered; `headworks devices list` shows what is", err=True)
+            raise typer.Exit(1)
+        latest = registry.latest(connection, entry.device_id)
+    device = entry.device
+    for name in ("identity", "profile", "tag", "site", "area", "unit", "manufacturer", "model", "serial", "status"):
+        typer.echo(f"{name:14}{getattr(device, name)}")
+    for name, value in sorted(device.design.items()):
+        typer.echo(f"design.{name:7}{value:g}")
+    table = Table("metric", "value", "unit", "quality", "measured at (UTC)", box=None, pad_edge=False)
+    for reading in latest:
+        table.add_row(
+            reading.metric, f"{reading.value:.6g}", reading.unit, reading.quality, f"{reading.measured_at:%F %T}"
+        )
+    out.print(table)
+
+
+@app.command()
+def retire(identity: str) -> None:
+    """Refuse a device's uplinks from now on; its history stays."""
+    with _connect() as connection:
+        done = registry.retire(connection, identity)
+    typer.echo(f"retired {identity}" if done else f"headworks: {identity!r} is not registered", err=not done)
+    raise typer.Exit(0 if done else 1)
+
+
+@app.command()
+def profiles() -> None:
+    """List the device types that are installed."""
+    table = Table("profile", "kind", "title", "metrics", box=None, pad_edge=False)
+    for profile in shipped_profiles().values():
+        table.add_row(profile.profile, profile.kind.value, profile.title, str(len(profile.metrics)))
+    out.print(table)

@@ -1,0 +1,223 @@
+"""The wiring: the only module that knows the concrete classes of every room and puts them together.
+
+A `Platform` is the whole of it in one process: gateways, pipeline, engine, notifier and the HTTP door. Where its
+database and broker come from is `headworks.servers`' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from alerts.engine import Engine
+from alerts.live import LiveEngine, Ports
+from alerts.notify import Notifier
+from alerts.rules import Rule, load_rules, shipped_rules
+from devices.alarm import Alarm, AlarmChange
+from devices.batch import Batch, Changed, Committed
+from devices.document import DocumentError
+from devices.model import Device, Instant, Reading, Uplink
+from devices.profile import Profile, shipped_profiles
+from headworks import clock
+from headworks.http import HttpDoor
+from headworks.settings import Settings
+from ingest.coap import CoapGateway
+from ingest.directory import Directory
+from ingest.mqtt import Broker, MqttGateway
+from ingest.pipeline import Done, Pipeline
+from storage import history, journal
+from storage.database import Connection, Server, connect, server
+from storage.migrate import migrate
+from storage.registry import find, sync_metrics
+from storage.writer import Writer
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Session:
+    """One database connection for one thread, opened when needed and again after it was lost."""
+
+    def __init__(self, url: str, application: str) -> None:
+        self._url = url
+        self._application = application
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do something with the connection; `UnavailableError` passes through and lets the next call reconnect."""
+        with self._lock:
+            if self._connection is None or self._connection.closed:
+                self._connection = connect(self._url, application=self._application)
+            try:
+                return work(self._connection)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+
+def prepare(database_url: str) -> Server:
+    """Bring the schema and the metric catalogue up to date; returns what the database is."""
+    with connect(database_url, application="headworks migrate") as connection:
+        applied = migrate(connection)
+        if applied:
+            log.info("database.migrated", applied=applied)
+        sync_metrics(connection)
+        return server(connection)
+
+
+def load_rule_files(path: Path | None) -> list[Rule]:
+    """The rules of a file, or of all YAML files of a folder; the shipped ones where none is named.
+
+    `DocumentError` where any is not valid: rules are taken all or not at all.
+    """
+    if path is None:
+        return shipped_rules()
+    files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
+    if not files:
+        raise DocumentError([f"{path}: there is no *.yaml file in this folder"])
+    rules: dict[str, Rule] = {}
+    problems: list[str] = []
+    for file in files:
+        try:
+            for rule in load_rules(file.read_text("utf-8"), str(file)):
+                if rule.rule in rules:
+                    problems.append(f"{file}: the rule ‘{rule.rule}’ exists already")
+                rules[rule.rule] = rule
+        except DocumentError as error:
+            problems += error.problems
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{file}: {error}")
+    if problems:
+        raise DocumentError(problems)
+    return list(rules.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where a running platform can be reached."""
+
+    coap: str
+    mqtt: str
+    http: str
+
+
+class Platform:
+    """Everything between the wire and the journal, in one process."""
+
+    def __init__(self, settings: Settings, database_url: str, mqtt_url: str) -> None:
+        self._settings = settings
+        self._broker = Broker.parse(mqtt_url)
+        self._profiles: Mapping[str, Profile] = shipped_profiles()
+        self._lookup = Session(database_url, "headworks registry")
+        self._judging = Session(database_url, "headworks engine")
+        self._writer = Writer(database_url)
+        webhook = settings.webhook_url
+        self._rules = load_rule_files(settings.rules)
+        self._notifier = Notifier(self._rules, webhook.get_secret_value() if webhook else None, clock.now)
+        self._engine = LiveEngine(
+            Engine(self._rules, self._profiles), self._ports(), self._notifier.announce, time.monotonic
+        )
+        directory = Directory(self._devices, time.monotonic)
+        self._pipeline = Pipeline(
+            self._writer.commit, directory.resolve, self._profiles, self._hand_over, time.monotonic
+        )
+        self._coap = CoapGateway(settings.coap_host, settings.coap_port, self._submit_coap, clock.now)
+        self._mqtt = MqttGateway(self._broker, self._submit_mqtt, clock.now)
+        self._http = HttpDoor(settings.http_host, settings.http_port, self.health)
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[Doors], None]) -> None:
+        """Serve until `stop` is set; then finish what was taken in, answer it, and end.
+
+        `OSError` where a port is taken.
+        """
+        port = self._http.open()
+        await self._coap.open()
+        self._notifier.start()
+        self._engine.start()
+        self._pipeline.start()
+        self._mqtt.start()
+        serving = asyncio.create_task(self._http.serve(), name="http")
+        try:
+            ready(
+                Doors(
+                    f"coap://{self._settings.coap_host}:{self._settings.coap_port}",
+                    f"mqtt://{self._broker.host}:{self._broker.port}",
+                    f"http://{self._settings.http_host}:{port}",
+                )
+            )
+            await stop.wait()
+        finally:
+            await self._close()
+            self._http.close()
+            await serving
+
+    async def _close(self) -> None:
+        """In the order of the flow, so that what was acknowledged is judged and what is judged is told."""
+        log.info("platform.stopping")
+        await asyncio.to_thread(self._pipeline.close, 10)
+        await self._coap.close()
+        await asyncio.to_thread(self._mqtt.close)
+        await asyncio.to_thread(self._engine.close, 10)
+        await asyncio.to_thread(self._notifier.close, 5)
+        for connection in (self._writer, self._lookup, self._judging):
+            connection.close()
+        log.info("platform.stopped")
+
+    def health(self) -> dict[str, str]:
+        """The state of each part, for `/healthz`."""
+        return {
+            "database": "ok" if self._pipeline.available else "the last commit failed; uplinks are refused or wait",
+            "broker": "ok" if self._mqtt.connected else "not connected; it keeps what devices send",
+            "rules": "ok" if not self._engine.failing else f"failing: {', '.join(sorted(self._engine.failing))}",
+        }
+
+    def _submit_coap(self, uplink: Uplink, done: Done) -> None:
+        self._pipeline.submit(uplink, done, patient=False)
+
+    def _submit_mqtt(self, uplink: Uplink, done: Done) -> None:
+        self._pipeline.submit(uplink, done, patient=True)
+
+    def _hand_over(self, batch: Batch, committed: Committed) -> None:
+        readings = [reading for record in batch.uplinks for reading in record.readings]
+        if readings and not committed.refused:
+            self._engine.hand_over(committed.transaction, readings)
+        # With something refused, the log knows better than the batch what was stored: the next scan judges that.
+
+    def _devices(self, identities: Sequence[str]) -> Mapping[str, Device]:
+        found = self._lookup.run(lambda connection: find(connection, identities))
+        return {identity: entry.device for identity, entry in found.items()}
+
+    def _ports(self) -> Ports:
+        session = self._judging
+
+        def occurrences(identity: str) -> Sequence[Alarm]:
+            return session.run(lambda connection: journal.occurrences(connection, identity))
+
+        def readings(identity: str, since: Instant | None) -> Sequence[Reading]:
+            return session.run(lambda connection: history.readings(connection, identity, since))
+
+        def changed(position: int, known: Iterable[int]) -> Changed:
+            return session.run(lambda connection: history.changed(connection, position, known))
+
+        def record(changes: Sequence[AlarmChange], position: int) -> None:
+            session.run(lambda connection: journal.record(connection, changes, position))
+
+        def position() -> int:
+            return session.run(journal.position)
+
+        return Ports(self._devices, readings, occurrences, position, changed, record)

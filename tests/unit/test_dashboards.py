@@ -1,0 +1,194 @@
+"""The dashboards' JSON is what the code builds, and keeps the rules that Grafana does not enforce."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards import panels
+from dashboards.__main__ import DIRECTORY, files, main
+from dashboards.macros import macro_calls, variable_uses
+from dashboards.query import DATA_SOURCE, PLUGIN
+from devices.metrics import CATALOGUE
+
+FILES = files()
+BOARDS: dict[str, dict[str, Any]] = {name: json.loads(text) for name, text in FILES.items()}
+PANELS = [pytest.param(panel, id=panel["title"]) for board in BOARDS.values() for panel in board["panels"]]
+GRID_WIDTH = 24
+
+
+def _queries() -> list[Any]:
+    found = []
+    for board in BOARDS.values():
+        for panel in board["panels"]:
+            found += [pytest.param(target["rawSql"], id=panel["title"]) for target in panel["targets"]]
+        found += [pytest.param(a["target"]["rawSql"], id=a["name"]) for a in board["annotations"]["list"]]
+        found += [pytest.param(v["query"], id=v["name"]) for v in board["templating"]["list"] if v["type"] == "query"]
+    return found
+
+
+QUERIES = _queries()
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_the_committed_json_is_what_the_code_builds(name: str) -> None:
+    assert (DIRECTORY / name).read_text(encoding="utf-8") == FILES[name], "run `python -m dashboards`"
+
+
+def test_no_file_is_left_over_from_a_dashboard_that_is_gone() -> None:
+    assert {path.name for path in DIRECTORY.iterdir()} == set(FILES)
+
+
+def test_building_twice_gives_the_same_text() -> None:
+    assert files() == FILES
+
+
+def test_check_tells_a_stale_file_and_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--directory", str(tmp_path / "json")]
+    assert main([*arguments, "--check"]) == 1
+    assert "run `python -m dashboards`" in capsys.readouterr().err
+    assert not (tmp_path / "json").exists()
+    assert main(arguments) == 0
+    assert main([*arguments, "--check"]) == 0
+    stale = tmp_path / "json" / "fleet-overview.json"
+    stale.write_text("{}", encoding="utf-8")
+    assert main([*arguments, "--check"]) == 1
+    assert stale.read_text(encoding="utf-8") == "{}"
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_panel_ids_are_unique_and_not_zero(board: dict[str, Any]) -> None:
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
+    assert min(ids) > 0
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_panels_stay_on_the_grid_and_do_not_overlap(board: dict[str, Any]) -> None:
+    cells: dict[tuple[int, int], str] = {}
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        assert at["w"] > 0
+        assert at["h"] > 0
+        assert 0 <= at["x"] <= GRID_WIDTH - at["w"], panel["title"]
+        for x in range(at["x"], at["x"] + at["w"]):
+            for y in range(at["y"], at["y"] + at["h"]):
+                assert (x, y) not in cells, f"{panel['title']} lies on {cells[x, y]}"
+                cells[x, y] = panel["title"]
+    height = max(y for _, y in cells) + 1
+    assert len(cells) == GRID_WIDTH * height, "a hole in the grid: Grafana would move panels up"
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_each_panel_explains_itself(panel: dict[str, Any]) -> None:
+    description = panel["description"]
+    assert len(description) > 80
+    assert "Normal:" in description
+    assert "To do" in description
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_each_panel_says_something_better_than_no_data(panel: dict[str, Any]) -> None:
+    nothing = panel["fieldConfig"]["defaults"]["noValue"]
+    assert nothing
+    assert nothing.lower() != "no data"
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_panels_and_queries_use_the_chosen_data_source(panel: dict[str, Any]) -> None:
+    chosen = {"type": PLUGIN, "uid": DATA_SOURCE.uid}
+    assert panel["datasource"] == chosen
+    assert [target["datasource"] for target in panel["targets"]] == [chosen]
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_trends_show_their_unit(panel: dict[str, Any]) -> None:
+    if panel["type"] == "timeseries":
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert [target["format"] for target in panel["targets"]] == ["time_series"]
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_overrides_name_columns_that_the_query_returns(panel: dict[str, Any]) -> None:
+    sql = panel["targets"][0]["rawSql"]
+    for override in panel["fieldConfig"]["overrides"]:
+        assert override["matcher"]["id"] == "byName"
+        assert f'AS "{override["matcher"]["options"]}"' in sql
+
+
+def test_normal_is_grey_and_alarm_colours_mean_alarm_priorities_only() -> None:
+    alarm_colours = {panels.HIGH, panels.MEDIUM, panels.LOW}
+    for board in BOARDS.values():
+        for panel in board["panels"]:
+            assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"] == [{"value": None, "color": panels.GREY}]
+            for override in panel["fieldConfig"]["overrides"]:
+                used = set(re.findall(r"#[0-9A-F]{6}", json.dumps(override))) & alarm_colours
+                if used:
+                    assert override["matcher"]["options"] in {"High", "Medium", "Low", "Priority"}, panel["title"]
+
+
+def test_colours_are_distinct() -> None:
+    colours = [panels.GREY, panels.PALE, panels.SLATE, panels.HIGH, panels.MEDIUM, panels.LOW, panels.LOOK, panels.ACT]
+    assert all(a != b for a, b in combinations(colours, 2))
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_variables_are_used_in_the_one_safe_format(sql: str) -> None:
+    assert {format_name for _, format_name in variable_uses(sql)} <= {"sqlstring"}
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_used_variables_are_declared(sql: str) -> None:
+    declared = {variable["name"] for board in BOARDS.values() for variable in board["templating"]["list"]}
+    assert {name for name, _ in variable_uses(sql)} <= declared
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_macros_hold_no_parentheses_and_queries_no_comments(sql: str) -> None:
+    for name, argument in macro_calls(sql):
+        assert "(" not in argument, name
+    assert "--" not in sql
+    assert "/*" not in sql
+    assert ";" not in sql
+
+
+def _queried_panels() -> list[Any]:
+    return [param for param in QUERIES if param.id not in {"site"}]
+
+
+@pytest.mark.parametrize("sql", _queried_panels())
+def test_every_query_respects_the_chosen_sites(sql: str) -> None:
+    assert ("site", "sqlstring") in variable_uses(sql)
+
+
+def test_metrics_in_queries_are_in_the_catalogue() -> None:
+    text = " ".join(param.values[0] for param in QUERIES if isinstance(param.values[0], str))
+    named = set(re.findall(r"m\.name = '(\w+)'", text))
+    for group in re.findall(r"m\.name IN \(([^)]*)\)", text):
+        named |= set(re.findall(r"'(\w+)'", group))
+    assert {"pressure", "flow", "vibration", "battery"} <= named <= set(CATALOGUE)
+
+
+def test_links_lead_to_a_dashboard_of_ours_with_its_variables() -> None:
+    uids = {board["uid"]: {v["name"] for v in board["templating"]["list"]} for board in BOARDS.values()}
+    urls = []
+    for board in BOARDS.values():
+        urls += re.findall(r'"url": "([^"]*)"', json.dumps(board))
+    assert urls
+    for url in urls:
+        match = re.match(r"/d/([\w-]+)/[\w-]+\?", url)
+        assert match, url
+        assert set(re.findall(r"var-(\w+)=", url)) <= uids[match[1]]
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_a_board_has_a_stable_identity(board: dict[str, Any]) -> None:
+    assert re.fullmatch(r"headworks-[a-z-]{1,30}", board["uid"])
+    assert board["schemaVersion"] >= 41
+    assert not board["editable"]
