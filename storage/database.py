@@ -8,10 +8,33 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, pq
+from psycopg.abc import DumperKey, PyFormat
+from psycopg.adapt import Dumper
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from devices.errors import UnavailableError
+from storage.packing import BinaryArray
+
+
+class _BinaryArrayDumper(Dumper):
+    """Passes a `BinaryArray` on as it is, with its own type."""
+
+    format = pq.Format.BINARY
+
+    def get_key(self, obj: BinaryArray, format: PyFormat) -> DumperKey:  # noqa: A002 - psycopg's name
+        return (self.cls, (obj.oid,))  # type: ignore[return-value]  # any hashable will do
+
+    def upgrade(self, obj: BinaryArray, format: PyFormat) -> Dumper:  # noqa: A002
+        dumper = _BinaryArrayDumper(self.cls)
+        dumper.oid = obj.oid
+        return dumper
+
+    def dump(self, obj: BinaryArray) -> bytes:
+        return obj.data
+
+
+psycopg.adapters.register_dumper(BinaryArray, _BinaryArrayDumper)
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

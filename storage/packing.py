@@ -1,4 +1,4 @@
-"""Readings as columns, and columns as PostgreSQL's binary COPY format: the fast half of the writer, without SQL.
+"""Readings as columns, and columns as PostgreSQL's binary formats: the fast half of the writer, without SQL.
 
 A buffer packed with numpy costs 0.6 µs of our CPU a row against 7.9 for text COPY and 1.1 for psycopg's `write_row`,
 and then the server is the limit.
@@ -131,3 +131,40 @@ def copy_buffer(batch: Columns) -> bytes:
     rows["value"] = batch.value
     rows["quality"] = batch.quality
     return b"".join((_HEADER, rows.tobytes(), _TRAILER))
+
+
+_OIDS = {"int2": 21, "int4": 23, "int8": 20, "float8": 701, "timestamptz": 1184}
+_ELEMENTS = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float8": ">f8", "timestamptz": ">i8"}
+_ARRAY_OIDS = {"int2": 1005, "int4": 1007, "int8": 1016, "float8": 1022, "timestamptz": 1185}
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryArray:
+    """A query parameter: a one-dimensional PostgreSQL array without nulls, in its binary form.
+
+    Packing it with numpy costs a fiftieth of handing psycopg a list of Python objects to dump one by one.
+    """
+
+    oid: int
+    data: bytes
+
+
+def binary_array(kind: str, values: npt.NDArray[np.generic]) -> BinaryArray:
+    """An array of `int2`, `int4`, `int8`, `float8` or `timestamptz` (microseconds since 1970)."""
+    elements = np.empty(len(values), np.dtype([("length", ">i4"), ("value", _ELEMENTS[kind])]))
+    elements["length"] = np.dtype(_ELEMENTS[kind]).itemsize
+    elements["value"] = values - POSTGRES_EPOCH if kind == "timestamptz" else values
+    # ndim, has-null flag, element type, then the dimension's size and lower bound; an empty array has no dimension.
+    head = [1, 0, _OIDS[kind], len(values), 1] if len(values) else [0, 0, _OIDS[kind]]
+    return BinaryArray(_ARRAY_OIDS[kind], np.array(head, ">i4").tobytes() + elements.tobytes())
+
+
+def array_parameters(batch: Columns) -> dict[str, BinaryArray]:
+    """The columns as parameters named like them."""
+    return {
+        "measured_at": binary_array("timestamptz", batch.measured_at),
+        "device_id": binary_array("int4", batch.device_id),
+        "metric_id": binary_array("int2", batch.metric_id),
+        "value": binary_array("float8", batch.value),
+        "quality": binary_array("int2", batch.quality),
+    }

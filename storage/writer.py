@@ -7,7 +7,6 @@ quarantine alone. Nothing here decides what a reading is (`devices.normalize`) o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -17,17 +16,17 @@ from psycopg import errors
 
 from devices.batch import Batch, Committed, QuarantineRecord, UplinkRecord
 from devices.errors import UnavailableError
-from devices.model import Instant, Reason, moment
+from devices.model import Reason, moment
 from storage.database import Connection, connect, first_line, unavailable
-from storage.packing import Columns, columns, copy_buffer, distinct, newest
+from storage.packing import Columns, array_parameters, binary_array, columns, copy_buffer, distinct, newest
 from storage.registry import find, sync_metrics
 
 _COPY = "COPY reading (measured_at, device_id, metric_id, value, quality) FROM STDIN (FORMAT binary)"
 
-# The arrays of a batch as a set: %s five times, then a condition on it.
+# The columns of a batch as a set (`array_parameters`).
 _ROWS = """
-unnest(%(measured_at)s::timestamptz[], %(device_id)s::int[], %(metric_id)s::int[], %(value)s::float8[],
-       %(quality)s::int[]) WITH ORDINALITY AS i(measured_at, device_id, metric_id, value, quality, ord)
+unnest(%(measured_at)s, %(device_id)s, %(metric_id)s, %(value)s, %(quality)s)
+WITH ORDINALITY AS i(measured_at, device_id, metric_id, value, quality, ord)
 """
 _CONFLICTS = f"""
 SELECT i.ord, r.value FROM {_ROWS}
@@ -37,7 +36,7 @@ WHERE r.value <> i.value
 _INSERT = f"""
 INSERT INTO reading (measured_at, device_id, metric_id, value, quality)
 SELECT measured_at, device_id, metric_id, value, quality FROM {_ROWS} ON CONFLICT DO NOTHING
-RETURNING device_id, metric_id, extract(epoch FROM measured_at)
+RETURNING device_id, metric_id, (extract(epoch FROM measured_at) * 1000000)::bigint
 """  # noqa: S608
 _LATEST = f"""
 INSERT INTO latest (measured_at, device_id, metric_id, value, quality)
@@ -46,11 +45,15 @@ ON CONFLICT (device_id, metric_id) DO UPDATE
 SET measured_at = excluded.measured_at, value = excluded.value, quality = excluded.quality
 WHERE excluded.measured_at > latest.measured_at
 """  # noqa: S608
+# -1 stands for "no sequence number" and 1970 for "not sent_at": arrays without nulls pack faster.
 _UPLINKS = """
 INSERT INTO uplink (received_at, device_id, transport, sequence, sent_at, first_measured_at, last_measured_at,
                     readings, duplicates)
-SELECT * FROM unnest(%s::timestamptz[], %s::int[], %s::text[], %s::bigint[], %s::timestamptz[], %s::timestamptz[],
-                     %s::timestamptz[], %s::int[], %s::int[])
+SELECT received_at, device_id, transport, nullif(sequence, -1), nullif(sent_at, 'epoch'), first_at, last_at,
+       readings, duplicates
+FROM unnest(%(received_at)s, %(device_id)s, %(transport)s::text[], %(sequence)s, %(sent_at)s, %(first_at)s,
+            %(last_at)s, %(readings)s, %(duplicates)s)
+     AS u(received_at, device_id, transport, sequence, sent_at, first_at, last_at, readings, duplicates)
 """
 _QUARANTINE = """
 INSERT INTO quarantine (received_at, reason, detail, identity, transport, source, content_format, payload)
@@ -159,8 +162,8 @@ class Writer:
                     known_uplinks = known.uplink
                     conflicts = _conflicts(uplinks, conflicting)
                 if len(fresh):
-                    connection.execute(_LATEST, _arrays(newest(fresh)))
-                transaction = _log_uplinks(connection, uplinks, self._device_ids, fresh.uplink, known_uplinks)
+                    connection.execute(_LATEST, array_parameters(newest(fresh)))
+                transaction = _log_uplinks(connection, uplinks, batch_columns, fresh.uplink, known_uplinks)
                 stored, duplicates = len(fresh), len(known_uplinks)
                 refused = (*unregistered, *conflicts)
             _quarantine(connection, [*batch.quarantine, *refused])
@@ -175,25 +178,15 @@ class Writer:
 
 def _insert(connection: Connection, rows: Columns) -> tuple[Columns, Columns, Columns]:
     """Insert what is not there yet: (inserted, there with the same value, there with another value)."""
-    conflicts = connection.execute(_CONFLICTS, _arrays(rows)).fetchall()
+    conflicts = connection.execute(_CONFLICTS, array_parameters(rows)).fetchall()
     differs = np.zeros(len(rows), np.bool_)
     differs[[int(str(ord_)) - 1 for ord_, _ in conflicts]] = True
     with connection.cursor() as cursor:
-        cursor.execute(_INSERT, _arrays(rows))
-        inserted_keys = {(device, metric, round(float(str(at)) * 1e6)) for device, metric, at in cursor.fetchall()}
+        cursor.execute(_INSERT, array_parameters(rows))
+        inserted_keys = set(cursor.fetchall())
     keys = zip(rows.device_id.tolist(), rows.metric_id.tolist(), rows.measured_at.tolist(), strict=True)
     inserted = np.fromiter((key in inserted_keys for key in keys), np.bool_, len(rows))
     return rows.take(inserted), rows.take(~inserted & ~differs), rows.take(differs)
-
-
-def _arrays(rows: Columns) -> dict[str, object]:
-    return {
-        "measured_at": [moment(at) for at in rows.measured_at.tolist()],
-        "device_id": rows.device_id.tolist(),
-        "metric_id": rows.metric_id.tolist(),
-        "value": rows.value.tolist(),
-        "quality": rows.quality.tolist(),
-    }
 
 
 def _conflicts(uplinks: Sequence[UplinkRecord], rows: Columns) -> list[QuarantineRecord]:
@@ -210,34 +203,36 @@ def _conflicts(uplinks: Sequence[UplinkRecord], rows: Columns) -> list[Quarantin
 def _log_uplinks(
     connection: Connection,
     uplinks: Sequence[UplinkRecord],
-    device_ids: dict[str, int],
+    batch: Columns,
     stored: npt.NDArray[np.int32],
     duplicates: npt.NDArray[np.int32],
 ) -> int:
-    """Write the uplink log; returns the transaction's number, by which followers know how far they have read."""
-    count_stored = Counter(stored.tolist())
-    count_duplicates = Counter(duplicates.tolist())
+    """Write the uplink log; `batch` is in order of arrival.
+
+    Returns the transaction's number, by which followers know how far they have read.
+    """
+    count = len(uplinks)
+    starts = np.searchsorted(batch.uplink, np.arange(count, dtype=np.int32))
+    sent_at = [record.sent_at or 0 for record in uplinks]
+    sequence = [-1 if record.sequence is None else record.sequence for record in uplinks]
+    received_at = [record.uplink.received_at for record in uplinks]
     connection.execute(
         _UPLINKS,
-        (
-            [moment(record.uplink.received_at) for record in uplinks],
-            [device_ids[record.device] for record in uplinks],
-            [record.transport.value for record in uplinks],
-            [record.sequence for record in uplinks],
-            [_maybe(record.sent_at) for record in uplinks],
-            [moment(min(reading.measured_at for reading in record.readings)) for record in uplinks],
-            [moment(max(reading.measured_at for reading in record.readings)) for record in uplinks],
-            [count_stored[index] for index in range(len(uplinks))],
-            [count_duplicates[index] for index in range(len(uplinks))],
-        ),
+        {
+            "received_at": binary_array("timestamptz", np.array(received_at, np.int64)),
+            "device_id": binary_array("int4", batch.device_id[starts]),
+            "transport": [record.transport.value for record in uplinks],
+            "sequence": binary_array("int8", np.array(sequence, np.int64)),
+            "sent_at": binary_array("timestamptz", np.array(sent_at, np.int64)),
+            "first_at": binary_array("timestamptz", np.minimum.reduceat(batch.measured_at, starts)),
+            "last_at": binary_array("timestamptz", np.maximum.reduceat(batch.measured_at, starts)),
+            "readings": binary_array("int4", np.bincount(stored, minlength=count)),
+            "duplicates": binary_array("int4", np.bincount(duplicates, minlength=count)),
+        },
     )
     row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
     assert row is not None
     return int(str(row[0]))
-
-
-def _maybe(at: Instant | None) -> object:
-    return None if at is None else moment(at)
 
 
 def _quarantine(connection: Connection, records: Sequence[QuarantineRecord]) -> None:

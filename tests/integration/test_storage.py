@@ -96,8 +96,10 @@ def test_another_value_for_a_stored_reading_is_kept_in_quarantine(
 
 
 def test_what_the_database_refuses_goes_to_quarantine_alone(registered: str, writer: Writer) -> None:
+    with connect(registered) as connection:
+        connection.execute("ALTER TABLE reading ADD CHECK (value < 1000)")
     good = [record([reading(at=T0 + i)], sequence=i) for i in range(9)]
-    impossible = record([reading(at=T0 + 100)], sequence=2**70, payload=b"impossible")
+    impossible = record([reading(at=T0 + 100, value=1000.0)], payload=b"impossible")
     done = writer.commit(Batch([*good[:5], impossible, *good[5:]]))
     assert done.stored == 9
     assert [entry.reason for entry in done.refused] == [Reason.STORAGE_REFUSED]
