@@ -126,7 +126,7 @@ def test_normal_is_grey_and_alarm_colours_mean_alarm_priorities_only() -> None:
     alarm_colours = {panels.HIGH, panels.MEDIUM, panels.LOW}
     for board in BOARDS.values():
         for panel in board["panels"]:
-            assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"] == [{"value": None, "color": panels.GREY}]
+            assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"] == [{"value": None, "color": panels.PALE}]
             for override in panel["fieldConfig"]["overrides"]:
                 used = set(re.findall(r"#[0-9A-F]{6}", json.dumps(override))) & alarm_colours
                 if used:

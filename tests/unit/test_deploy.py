@@ -140,6 +140,8 @@ def test_mounted_paths_and_volumes_exist(name: str) -> None:
 
 def test_the_image_is_built_from_what_exists() -> None:
     build = SERVICES["headworks"]["build"]
+    # A service that only names the image would be looked for in a registry.
+    assert all("build" in service for service in SERVICES.values() if service["image"].startswith("headworks:"))
     assert (DEPLOY / build["context"]).resolve() == ROOT
     assert ROOT / build["dockerfile"] == DEPLOY / "Dockerfile"
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}

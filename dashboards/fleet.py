@@ -1,0 +1,337 @@
+"""The fleet overview: the first level of ISA-101, which answers “is anything wrong, and where?” without a click.
+
+From top to bottom: what is abnormal now, where it is, how the plant has been running, which assets come next, and
+whether the data can be trusted. The SQL is in `dashboards.fleet_queries`.
+"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders.common import StackingConfig
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models.common import StackingMode
+from grafana_foundation_sdk.models.dashboard import (
+    Dashboard,
+    DashboardCursorSync,
+    Panel,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+
+from dashboards import fleet_queries as sql
+from dashboards.panels import (
+    ACT,
+    GREY,
+    HIGH,
+    LOOK,
+    LOW,
+    MEDIUM,
+    PALE,
+    badge,
+    bars,
+    coloured,
+    counts,
+    gauge,
+    in_unit,
+    link,
+    place,
+    rows,
+    trend,
+    wide,
+    words,
+)
+from dashboards.query import DATA_SOURCE, PLUGIN, Query
+from devices.alarm import Priority
+
+UID = "headworks-fleet"
+SLUG = "fleet-overview"
+
+_ONE_SITE = (
+    f"/d/{UID}/{SLUG}?var-datasource=${{datasource:percentencode}}"
+    "&var-site=${__data.fields.Site:percentencode}&${__url_time_range}"
+)
+
+_NO_DEVICES = "No active device is registered for these sites yet."
+_NO_READINGS = "No good readings in this time range for these sites."
+_PRIORITIES = {"high": ("HIGH", HIGH), "medium": ("MEDIUM", MEDIUM), "low": ("LOW", LOW)}
+
+
+def build() -> Dashboard:
+    """The dashboard; the same one at every call."""
+    board = (
+        builders.Dashboard("Fleet overview")
+        .uid(UID)
+        .description(
+            "Pumps and valves of all sites at a glance (ISA-101 level 1). Grey is normal. Red, orange and yellow are "
+            "alarm priorities and nothing else; blue deserves a look, purple deserves action. Made for the light theme."
+        )
+        .tags(["headworks", "isa-101-level-1"])
+        .timezone("browser")
+        .time("now-24h", "now")
+        .refresh("1m")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .readonly()
+        .variables([_data_source(), _sites()])
+        .annotations([_alarms(Priority.HIGH, HIGH), _alarms(Priority.MEDIUM, MEDIUM)])
+    )
+    for panel in (*_abnormal_now(), *_where(), *_trends(), *_next(), *_data()):
+        board = board.with_panel(panel)
+    return board.build()
+
+
+def _data_source() -> builders.DatasourceVariable:
+    return builders.DatasourceVariable("datasource").label("Database").type(PLUGIN)
+
+
+def _sites() -> builders.QueryVariable:
+    return (
+        builders.QueryVariable("site")
+        .label("Site")
+        .datasource(DATA_SOURCE)
+        .query(sql.SITES.strip())
+        .definition(sql.SITES.strip())
+        .refresh(VariableRefresh.ON_DASHBOARD_LOAD)
+        .sort(VariableSort.DISABLED)
+        .multi(True)  # noqa: FBT003
+        .include_all(True)  # noqa: FBT003
+        .allow_custom_value(False)  # noqa: FBT003
+        .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+def _alarms(priority: Priority, colour: str) -> builders.AnnotationQuery:
+    return (
+        builders.AnnotationQuery()
+        .name(f"{priority.capitalize()} alarms")
+        .datasource(DATA_SOURCE)
+        .enable(True)  # noqa: FBT003
+        .icon_color(colour)
+        .target(Query(sql.alarm_annotations(priority), "table", "Anno"))
+    )
+
+
+def _abnormal_now() -> list[Builder[Panel]]:
+    return [
+        place(
+            counts(),
+            1,
+            (0, 0, 9, 4),
+            "Active alarms",
+            "Alarms whose condition holds now, by priority, acknowledged or not. Normal: none high, few medium; of all "
+            "alarms about 80 % low, 15 % medium, 5 % high (ISA-18.2). To do: work through the list below from the top.",
+            Query(sql.ACTIVE_ALARMS),
+            nothing="0",
+        )
+        .override_by_name("High", coloured(((None, PALE), (1, HIGH))))
+        .override_by_name("Medium", coloured(((None, PALE), (1, MEDIUM))))
+        .override_by_name("Low", coloured(((None, PALE), (1, LOW)))),
+        place(
+            counts(),
+            2,
+            (9, 0, 3, 4),
+            "To acknowledge",
+            "Alarms that nobody has taken note of, still active or already returned to normal. Normal: 0 within "
+            "minutes. To do: acknowledge what you have understood, so that the next one stands out.",
+            Query(sql.TO_ACKNOWLEDGE),
+            nothing="0",
+        ).override_by_name("To acknowledge", coloured(((None, PALE), (1, LOOK)))),
+        place(
+            counts(),
+            3,
+            (12, 0, 3, 4),
+            "Alarm rate",
+            "Alarms that became known in the last 10 minutes. Normal: 0 or 1; more than 2 is more than one person can "
+            "handle in the long run, more than 10 is a flood (ISA-18.2). To do in a flood: look for the common cause, "
+            "such as a power cut or a burst main, before single alarms.",
+            Query(sql.ALARM_RATE),
+            nothing="0",
+        ).override_by_name("Last 10 min", coloured(((None, PALE), (3, LOOK), (11, ACT)))),
+        place(
+            counts(),
+            4,
+            (15, 0, 9, 4),
+            "Device freshness",
+            "Active devices by the time since their last uplink, in units of the interval their profile promises: "
+            "fresh below 2, late below 4, else silent. Devices sleep, so a late one is often only that. Normal: "
+            "nearly all fresh, none silent. To do: for a silent device see the list below; many at one site point to "
+            "the radio cell.",
+            Query(sql.FRESHNESS),
+            nothing="0",
+        )
+        .override_by_name("Late", coloured(((None, PALE), (1, LOOK))))
+        .override_by_name("Silent", coloured(((None, PALE), (1, ACT)))),
+        place(
+            rows(),
+            5,
+            (0, 4, 24, 9),
+            "Alarms active or not acknowledged",
+            "One line an alarm: unacknowledged first, then by priority, the newest first; at most 200. Times are "
+            "those of the samples, not of their arrival. Normal: empty. To do: what the rule's guidance says, and "
+            "acknowledge it; an alarm that stands for days needs a work order or a better rule.",
+            Query(sql.ALARM_LIST),
+            nothing="No alarm is active, and none waits to be acknowledged.",
+        )
+        .override_by_name("Priority", [*words(_PRIORITIES), *wide(90)])
+        .override_by_name(
+            "State",
+            [
+                *words(
+                    {
+                        "unacknowledged": ("active, unacknowledged", PALE),
+                        "acknowledged": ("active, acknowledged", "transparent"),
+                        "returned_unacknowledged": ("returned, unacknowledged", "transparent"),
+                    }
+                ),
+                *wide(190),
+            ],
+        )
+        .override_by_name("Lasting", [*in_unit("dtdurations"), *wide(140)])
+        .override_by_name("Since", wide(170))
+        .override_by_name("Site", link("Only this site", _ONE_SITE)),
+    ]
+
+
+def _where() -> list[Builder[Panel]]:
+    return [
+        place(
+            rows(),
+            6,
+            (0, 13, 13, 9),
+            "Sites",
+            "Each site with its active devices, active alarms by priority, and the freshness of its devices; the worst "
+            "first. Normal: a grey row with all devices fresh. To do: click a site to see only it.",
+            Query(sql.BY_SITE),
+            nothing=_NO_DEVICES,
+        )
+        .override_by_name("Site", link("Only this site", _ONE_SITE))
+        .override_by_name("High", badge(((None, GREY), (1, HIGH))))
+        .override_by_name("Medium", badge(((None, GREY), (1, MEDIUM))))
+        .override_by_name("Low", badge(((None, GREY), (1, LOW))))
+        .override_by_name("Fresh", [*in_unit("percent", 0), *gauge(((None, GREY),), 0, 100)])
+        .override_by_name("Late", badge(((None, GREY), (1, LOOK))))
+        .override_by_name("Silent", badge(((None, GREY), (1, ACT)))),
+        place(
+            rows(),
+            7,
+            (13, 13, 11, 9),
+            "Late and silent devices",
+            "Active devices without an uplink for at least twice their expected interval, the longest silence first; "
+            "at most 100. Age is in expected intervals. Normal: empty. To do: one device: battery, antenna, a "
+            "flooded pit; many of one site: ask the network operator. What they measured meanwhile usually arrives "
+            "later.",
+            Query(sql.UNHEARD),
+            nothing="Every device has been heard from in time, or none is registered yet.",
+        )
+        .override_by_name("Freshness", words({"late": ("late", LOOK), "silent": ("silent", ACT)}))
+        .override_by_name("Age", in_unit("suffix: ×", 1))
+        .override_by_name("Expected every", in_unit("dtdurations"))
+        .override_by_name("Last contact", wide(170)),
+    ]
+
+
+def _trends() -> list[Builder[Panel]]:
+    return [
+        place(
+            trend("suffix: bar"),
+            8,
+            (0, 22, 12, 8),
+            "Pressure",
+            "Mean gauge pressure an hour of a site's pumps (discharge) and valves (inlet), from good readings. "
+            "Normal: the daily rhythm of demand. To do: a step down with more flow suggests a burst, with less flow "
+            "a pump that stopped or lost its suction; compare with the flow beside.",
+            Query(sql.PRESSURE, "time_series"),
+            nothing=_NO_READINGS,
+        ).axis_label("bar"),
+        place(
+            trend("suffix: m³/h"),
+            9,
+            (12, 22, 12, 8),
+            "Flow",
+            "Sum of the hourly mean flow of a site's pumps, valves and meters, each kind on its own, as water that "
+            "passes a pump may pass a valve too. Normal: the daily rhythm of demand, with a low at night. To do: a "
+            "night flow that rises from day to day is a leak.",
+            Query(sql.FLOW, "time_series"),
+            nothing=_NO_READINGS,
+        ).axis_label("m³/h"),
+    ]
+
+
+def _next() -> list[Builder[Panel]]:
+    return [
+        place(
+            rows(),
+            10,
+            (0, 30, 12, 8),
+            "Highest vibration",
+            "The ten machines with the highest latest vibration velocity, RMS, with their zone by ISO 10816-7 category "
+            "II (limits differ above 200 kW rated power). Normal: zones A and B. To do: zone C: plan a check of "
+            "alignment, bearings and cavitation; zone D: damage is likely, stop the machine if the process allows.",
+            Query(sql.VIBRATION),
+            nothing="No machine has reported vibration yet.",
+        )
+        .override_by_name("Vibration", [*in_unit("suffix: mm/s", 1), *gauge(((None, GREY),), 0, 12)])
+        .override_by_name(
+            "Zone",
+            words({"A": ("A", "transparent"), "B": ("B", "transparent"), "C": ("C", LOOK), "D": ("D", ACT)}),
+        )
+        .override_by_name(
+            "Quality",
+            words(
+                {"good": ("good", "transparent"), "uncertain": ("uncertain", PALE), "bad": ("bad (sensor)", PALE)},
+            ),
+        )
+        .override_by_name("As of", wide(170)),
+        place(
+            rows(),
+            11,
+            (12, 30, 12, 8),
+            "Lowest battery",
+            "The ten devices with the least battery charge, with their radio signal (NRSRP) and NB-IoT coverage "
+            "level: level 2 repeats every message and empties a battery several times faster. Normal: above 20 %. To "
+            "do: below 20 % plan a change with the next visit, below 10 % go.",
+            Query(sql.BATTERY),
+            nothing="No device has reported its battery yet.",
+        )
+        .override_by_name("Battery", [*in_unit("percent", 0), *gauge(((None, ACT), (10, LOOK), (20, GREY)), 0, 100)])
+        .override_by_name("Signal", in_unit("dBm", 0))
+        .override_by_name("Coverage level", in_unit("none", 0))
+        .override_by_name("As of", wide(170)),
+    ]
+
+
+def _data() -> list[Builder[Panel]]:
+    return [
+        place(
+            bars("short"),
+            12,
+            (0, 38, 8, 7),
+            "Readings stored per hour",
+            "Readings by the hour in which they arrived. The last bar is the hour in progress. Normal: even; a high "
+            "bar after a low one is a backlog that came in. To do when it drops for all sites: check the gateways "
+            "and the database (`headworks doctor`).",
+            Query(sql.READINGS_PER_HOUR, "time_series"),
+            nothing="No readings in this time range.",
+        ),
+        place(
+            bars("short").stacking(StackingConfig().mode(StackingMode.NORMAL).group("A")),
+            13,
+            (8, 38, 8, 7),
+            "Uplinks per hour",
+            "Uplinks that stored something, by transport and hour of arrival. Normal: even, with more while devices "
+            "report faster because of an alarm. To do when one transport drops to 0: check its gateway or the broker.",
+            Query(sql.UPLINKS_PER_HOUR, "time_series"),
+            nothing="No uplinks in this time range.",
+        ),
+        place(
+            trend("s"),
+            14,
+            (16, 38, 8, 7),
+            "Age of the oldest sample at arrival",
+            "How old the oldest sample of an uplink was when it arrived, by hour of arrival. Normal: about the "
+            "reporting interval, as devices collect and then send. To do when it grows: the radio is worse than "
+            "planned, or batches are being repeated; alarms come that much later.",
+            Query(sql.DELAY, "time_series"),
+            nothing="No uplinks in this time range.",
+        ),
+    ]

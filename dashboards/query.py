@@ -1,0 +1,61 @@
+"""Queries as Grafana's PostgreSQL data source takes them, and the SQL fragments that several dashboards share.
+
+Rules for the SQL, which `tests/unit/test_dashboards.py` checks: no comments (Grafana versions differ in what they do to
+them), no parentheses inside a macro, variables only as `${name:sqlstring}`, series ordered by `time`. The text is the
+same on TimescaleDB and on plain PostgreSQL: `time_bucket(interval, timestamptz)` is all it uses of the extension.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models.common import DataSourceRef
+
+PLUGIN = "grafana-postgresql-datasource"
+"""The data source's plug-in id since Grafana 10."""
+
+DATA_SOURCE = DataSourceRef(type_val=PLUGIN, uid="${datasource}")
+"""The data source chosen at the top of the dashboard, so that the JSON can be imported anywhere."""
+
+SITE = """translate(COALESCE(NULLIF(d.site, ''), '(no site)'), '"$', '”＄')"""
+"""A device's site as it is shown and chosen. Grafana's `sqlstring` spoils a double quote and its macro engine may take
+a dollar sign for a macro, so neither gets into a value."""
+
+IN_SITES = f"{SITE} IN (${{site:sqlstring}})"
+
+TAG = "COALESCE(NULLIF(d.tag, ''), d.identity)"
+
+Format = Literal["table", "time_series"]
+
+
+class PostgresQuery(Dataquery):
+    """The query model of the PostgreSQL data source, for which the SDK has none."""
+
+    def __init__(self, sql: str, result_format: Format, ref_id: str) -> None:
+        self.sql = sql.strip()
+        self.result_format = result_format
+        self.ref_id = ref_id
+
+    def to_json(self) -> dict[str, object]:
+        """The fields that Grafana's query editor writes for a query in code mode."""
+        return {
+            "refId": self.ref_id,
+            "datasource": DATA_SOURCE,
+            "editorMode": "code",
+            "rawQuery": True,
+            "rawSql": self.sql,
+            "format": self.result_format,
+        }
+
+
+class Query(Builder[Dataquery]):
+    """Builds a `PostgresQuery`, as the SDK's panels take builders."""
+
+    def __init__(self, sql: str, result_format: Format = "table", ref_id: str = "A") -> None:
+        self._query = PostgresQuery(sql, result_format, ref_id)
+
+    def build(self) -> Dataquery:
+        """The query itself."""
+        return self._query
