@@ -83,7 +83,7 @@ def _services(settings: Settings) -> Finding:
     if found.mosquitto is None:
         advice = "make apt-get available, or name your own in HEADWORKS_DATABASE_URL and HEADWORKS_MQTT_URL"
         return Finding("services", "PostgreSQL without TimescaleDB, and a slower broker", advice)
-    return Finding("services", f"TimescaleDB and mosquitto in {found.postgres_bin}")
+    return Finding("services", f"{found.database}, {found.broker}")
 
 
 def _disk(settings: Settings) -> Finding:

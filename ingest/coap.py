@@ -1,152 +1,258 @@
 """The CoAP gateway (RFC 7252): POST to `/telemetry/<identity>` or to the root, answered after the commit.
 
 2.04 Changed means committed. 4.xx means kept in quarantine and not worth sending again; 5.03 with Max-Age means that
-nothing was kept and the device should try again after that many seconds. aiocoap speaks the protocol (confirmable
-messages, separate responses, Block1, deduplication); here is only what telemetry means in it.
+nothing was kept and the device should try again after that many seconds.
+
+One UDP port with two paths behind it. The plain POST, which is nearly all of the traffic, is handled here, as aiocoap
+spends 200–300 µs on it, most of it outside of telemetry. All that is unusual (Block1, Observe, discovery, OSCORE, a
+ping) goes to aiocoap, which has the same meaning from `ingest.coap_resource`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any, NamedTuple
 
 import structlog
-from aiocoap import CHANGED, CONTENT, FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, POST, Code, Context, Message, resource
-from aiocoap.numbers import codes
 
-from devices.model import Instant, Reason, Transport, Uplink
+from devices.model import Instant, Transport, Uplink
+from ingest import counters
+from ingest.coap_message import (
+    ACKNOWLEDGEMENT,
+    CONFIRMABLE,
+    NON_CONFIRMABLE,
+    RESET,
+    Other,
+    Plain,
+    empty,
+    parse,
+    response,
+)
+from ingest.coap_resource import MAX_PAYLOAD, Answer, Resource, answer, identity_of
+from ingest.coap_rest import Rest
 from ingest.outcome import Outcome, Verdict
 from ingest.pipeline import Done
 
 log = structlog.get_logger()
 
-MAX_PAYLOAD = 64 * 1024
-"""A larger uplink is refused with 4.13; a day's backlog by Block1 fits."""
-TELEMETRY = "telemetry"
+Submit = Callable[[Uplink, Done], None]
+Address = Any
+"""A socket address as the kernel gives it: (host, port) or (host, port, flow, scope)."""
+
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes of socket buffer: fleets report at the top of the hour, and the kernel's default loses such bursts."""
+BURST = 128
+"""Datagrams read before the event loop gets its turn again."""
+PIGGYBACK_SECONDS = 1.0
+"""A commit that takes longer is announced with an empty acknowledgement, before a device with the default ACK_TIMEOUT
+of 2 s sends again."""
+GENERATION_SECONDS = 335.0
+GENERATION_LIMIT = 100_000
+"""Answers are kept for one to two generations of this many seconds or exchanges: with ACK_TIMEOUT up to 20 s, as
+cellular devices use it, a repeat can come 670 s after the first (EXCHANGE_LIFETIME). What is older, or comes from a new
+address behind NAT, is recognised by its readings."""
+SEPARATE_TRIES = 4
+SEPARATE_SECONDS = 5.0
+"""A separate response is confirmable: it is repeated until acknowledged, at doubling intervals from this one on."""
 
-Submit = Callable[[Uplink, Done], None]
-
-_CODES = {
-    Reason.MALFORMED: codes.BAD_REQUEST,
-    Reason.UNSUPPORTED_FORMAT: codes.UNSUPPORTED_CONTENT_FORMAT,
-    Reason.TOO_LARGE: codes.REQUEST_ENTITY_TOO_LARGE,
-    Reason.UNKNOWN_DEVICE: FORBIDDEN,
-    Reason.IDENTITY_MISMATCH: FORBIDDEN,
-    Reason.UNKNOWN_PROFILE: FORBIDDEN,
-}
-"""Every other reason is 4.22: the message was understood, but nothing in it can be used."""
-
-_LINKS = b'</telemetry>;rt="headworks.telemetry";ct="110 112";title="POST SenML here, or to the root"'
-
-
-def answer(outcome: Outcome) -> Message:
-    """The CoAP response of an outcome; the payload is a diagnostic text (RFC 7252 section 5.5.2)."""
-    match outcome.verdict:
-        case Verdict.STORED:
-            return Message(code=CHANGED)
-        case Verdict.UNAVAILABLE:
-            return Message(code=codes.SERVICE_UNAVAILABLE, max_age=outcome.retry_after)
-        case Verdict.REJECTED:
-            code: Code = codes.UNPROCESSABLE_ENTITY
-            if outcome.reason is not None:
-                code = _CODES.get(outcome.reason, code)
-            text = f"{outcome.reason}: {outcome.detail}"
-            return Message(code=code, payload=text.encode("utf-8", "replace")[:200])
+_Key = tuple[Address, int]
 
 
-class _Telemetry(resource.Resource):
-    """All paths of the gateway in one resource: a `Site` would copy every message once more."""
+class _Exchange(NamedTuple):
+    """A request that waits for its commit."""
 
-    def __init__(self, submit: Submit, clock: Callable[[], Instant]) -> None:
-        super().__init__()
-        self._submit = submit
-        self._clock = clock
-        self._waiting = 0
-        self.idle = asyncio.Event()
-        """Set while no request waits for its commit."""
-        self.idle.set()
-
-    async def needs_blockwise_assembly(self, request: Message) -> bool:
-        return True
-
-    async def render(self, request: Message) -> Message:
-        path = request.opt.uri_path
-        if path == (".well-known", "core"):
-            return Message(code=CONTENT, payload=_LINKS, content_format=40)
-        if not (path in ((), ("",), (TELEMETRY,)) or (len(path) == 2 and path[0] == TELEMETRY and path[1])):
-            return Message(code=NOT_FOUND, payload=b"POST to /telemetry/<identity>, /telemetry or /")
-        if request.code != POST:
-            return Message(code=METHOD_NOT_ALLOWED, payload=b"POST SenML here")
-        if len(request.payload) > MAX_PAYLOAD:
-            return Message(code=codes.REQUEST_ENTITY_TOO_LARGE)
-        content_format = request.opt.content_format
-        uplink = Uplink(
-            transport=Transport.COAP,
-            payload=request.payload,
-            received_at=self._clock(),
-            identity=path[1] if len(path) == 2 else None,
-            content_format=None if content_format is None else int(content_format),
-            source=str(request.remote.hostinfo),
-        )
-        return answer(await self._stored(uplink))
-
-    async def _stored(self, uplink: Uplink) -> Outcome:
-        """Hand the uplink to the pipeline and wait for its commit, which happens in another thread."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Outcome] = loop.create_future()
-
-        def settle(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        def done(outcome: Outcome) -> None:
-            loop.call_soon_threadsafe(settle, outcome)
-
-        self._waiting += 1
-        self.idle.clear()
-        try:
-            self._submit(uplink, done)
-            return await future
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                self.idle.set()
+    address: Address
+    mid: int
+    token: bytes
+    confirmable: bool
+    since: float
 
 
 class CoapGateway:
     """Serves CoAP over UDP on one address."""
 
     def __init__(self, host: str, port: int, submit: Submit, clock: Callable[[], Instant]) -> None:
-        self._address = (host, port)
-        self._resource = _Telemetry(submit, clock)
-        self._context: Context | None = None
+        self._bind = (host, port)
+        self._submit = submit
+        self._clock = clock
+        self._socket: socket.socket | None = None
+        self._rest: Rest | None = None
+        # Answers by (address, message id): None while the commit is awaited, b"" for a request without an answer.
+        self._answers: dict[_Key, bytes | None] = {}
+        self._older: dict[_Key, bytes | None] = {}
+        self._turned_at = 0.0
+        self._waiting: dict[int, _Exchange] = {}
+        self._announced: set[int] = set()
+        self._number = 0
+        self._separate: dict[_Key, tuple[bytes, int, float]] = {}
+        self._next_mid = 0
+        self._settled: deque[tuple[int, Outcome]] = deque()
+        self._flushing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         """Bind and serve; `OSError` where the address is taken."""
-        host, port = self._address
-        # aiocoap would bind with SO_REUSEPORT and silently share a port that somebody else serves already.
-        await asyncio.get_running_loop().run_in_executor(None, _ensure_free, host, port)
-        self._context = await Context.create_server_context(self._resource, bind=(host, port), transports=["udp6"])
-        for endpoint in self._context.request_interfaces:
-            transport = endpoint.token_interface.message_interface.transport
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        log.info("coap.listening", host=host, port=port)
+        self._loop = asyncio.get_running_loop()
+        host = self._bind[0]
+        door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            door.bind(self._bind)
+            door.setblocking(False)  # noqa: FBT003 - the library's signature
+        except OSError:
+            door.close()
+            raise
+        self._socket = door
+        self._resource = Resource(self._submit, self._clock)
+        self._rest = await Rest.start(self._resource, door)
+        self._loop.add_reader(door, self._readable)
+        self._turned_at = self._loop.time()
+        self._timer = self._loop.call_later(PIGGYBACK_SECONDS / 4, self._tick)
+        log.info("coap.listening", host=host, port=door.getsockname()[1])
 
     async def close(self) -> None:
         """Stop serving, once the answers of a pipeline that was closed are out; without one, devices send again."""
-        if self._context is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._resource.idle.wait(), 1)
-            await asyncio.sleep(0)  # the last answer is written by the task that this lets run
-            await self._context.shutdown()
-            self._context = None
+        if self._socket is None or self._rest is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._idle.wait()
+                await self._resource.idle.wait()
+        await asyncio.sleep(0)  # aiocoap writes its last answer in a task that this lets run
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._socket)
+        await self._rest.stop()
+        self._socket.close()
+        self._socket = None
 
+    def _readable(self) -> None:
+        """Read what is there, at most `BURST` datagrams."""
+        door = self._socket
+        if door is None:
+            return
+        for _ in range(BURST):
+            try:
+                datagram, address = door.recvfrom(65_535)
+            except BlockingIOError:
+                return
+            except OSError as error:  # an ICMP error of an earlier send: about one peer, not about the port
+                log.debug("coap.peer_unreachable", why=str(error))
+                continue
+            self._received(datagram, address)
 
-def _ensure_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.bind((host, port))
+    def _received(self, datagram: bytes, address: Address) -> None:
+        message = parse(datagram)
+        if isinstance(message, Plain):
+            identity, known = identity_of(message.path)
+            if known and message.payload and len(message.payload) <= MAX_PAYLOAD:
+                self._take(message, identity, address)
+                return
+        elif message is Other.MALFORMED:
+            if len(datagram) >= 4 and datagram[0] >> 4 & 3 == CONFIRMABLE:
+                self._send(empty(RESET, datagram[2] << 8 | datagram[3]), address)
+            counters.COAP_MALFORMED.inc()
+            return
+        elif self._is_acknowledged(datagram, address):
+            return
+        assert self._rest is not None
+        self._rest.received(datagram, address)
+
+    def _take(self, message: Plain, identity: str | None, address: Address) -> None:
+        key = (address, message.mid)
+        held = self._answers.get(key, b"") or self._older.get(key, b"")
+        if held:
+            self._send(held, address)  # a repeat: the first answer again
+            return
+        if key in self._answers or key in self._older:
+            return  # a repeat while its commit is under way
+        self._answers[key] = None
+        self._number += 1
+        number = self._number
+        self._waiting[number] = _Exchange(address, message.mid, message.token, message.confirmable, self._loop.time())
+        self._idle.clear()
+
+        def done(outcome: Outcome) -> None:
+            # From the pipeline's thread. One wake-up of the event loop serves a whole batch of answers: a wake-up
+            # is a system call, and one for each answer was a third of the gateway's time.
+            self._settled.append((number, outcome))
+            if not self._flushing:
+                self._flushing = True
+                self._loop.call_soon_threadsafe(self._flush)
+
+        host, port = address[0], address[1]
+        self._submit(
+            Uplink(Transport.COAP, message.payload, self._clock(), identity, message.content_format, f"{host}:{port}"),
+            done,
+        )
+
+    def _flush(self) -> None:
+        self._flushing = False
+        while self._settled:
+            number, outcome = self._settled.popleft()
+            exchange = self._waiting.pop(number)
+            self._answer(number, exchange, answer(outcome), keep=outcome.verdict is not Verdict.UNAVAILABLE)
+        if not self._waiting:
+            self._idle.set()
+
+    def _answer(self, number: int, exchange: _Exchange, reply: Answer, *, keep: bool) -> None:
+        address, mid, token = exchange.address, exchange.mid, exchange.token
+        key = (address, mid)
+        if exchange.confirmable and number not in self._announced:
+            datagram = response(ACKNOWLEDGEMENT, reply.code, mid, token, max_age=reply.max_age, diagnostic=reply.text)
+        else:
+            kind = CONFIRMABLE if exchange.confirmable else NON_CONFIRMABLE
+            own = self._next_mid = self._next_mid + 1 & 0xFFFF
+            datagram = response(kind, reply.code, own, token, max_age=reply.max_age, diagnostic=reply.text)
+            if kind == CONFIRMABLE:
+                self._separate[address, own] = (datagram, 0, self._loop.time() + SEPARATE_SECONDS)
+            self._announced.discard(number)
+        if keep:
+            self._answers[key] = datagram
+        else:
+            # A device that comes back with the same message id after 5.03 must be heard, not answered from memory.
+            self._answers.pop(key, None)
+            self._older.pop(key, None)
+        self._send(datagram, address)
+
+    def _is_acknowledged(self, datagram: bytes, address: Address) -> bool:
+        """Whether a datagram acknowledges or resets a separate response of ours."""
+        if datagram[0] >> 4 & 3 < ACKNOWLEDGEMENT or not self._separate:
+            return False
+        return self._separate.pop((address, datagram[2] << 8 | datagram[3]), None) is not None
+
+    def _tick(self) -> None:
+        """What time brings: late commits are announced, separate responses repeated, old answers forgotten."""
+        now = self._loop.time()
+        for number, exchange in self._waiting.items():
+            if now - exchange.since < PIGGYBACK_SECONDS:
+                break
+            if exchange.confirmable and number not in self._announced:
+                self._announced.add(number)
+                self._send(empty(ACKNOWLEDGEMENT, exchange.mid), exchange.address)
+        for key, (datagram, tries, due) in list(self._separate.items()):
+            if now < due:
+                continue
+            if tries == SEPARATE_TRIES:
+                del self._separate[key]
+            else:
+                self._separate[key] = (datagram, tries + 1, now + SEPARATE_SECONDS * 2 ** (tries + 1))
+                self._send(datagram, key[0])
+        if now - self._turned_at > GENERATION_SECONDS or len(self._answers) > GENERATION_LIMIT:
+            # What still waits for its commit must stay known, or a repeat would be taken as new.
+            self._older, self._answers, self._turned_at = self._answers, {}, now
+        self._timer = self._loop.call_later(PIGGYBACK_SECONDS / 4, self._tick)
+
+    def _send(self, datagram: bytes, address: Address) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(datagram, address)
+        except OSError as error:  # a full buffer or an unreachable peer: the device repeats its request
+            log.debug("coap.not_sent", why=str(error))

@@ -20,3 +20,4 @@ QUEUE_REFUSED = Counter(
 STORE_AVAILABLE = Gauge("headworks_store_available", "1 while the last commit succeeded, else 0")
 BROKER_CONNECTED = Gauge("headworks_broker_connected", "1 while the MQTT gateway is connected to its broker")
 STALE_ACKS = Counter("headworks_stale_acknowledgements", "MQTT acknowledgements not sent as the connection had changed")
+COAP_MALFORMED = Counter("headworks_coap_malformed", "Datagrams that are no CoAP messages")

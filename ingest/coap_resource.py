@@ -1,0 +1,125 @@
+"""What telemetry means in CoAP: which paths there are and which code an outcome has; also as an aiocoap resource."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aiocoap import CHANGED, CONTENT, FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, POST, Code, Message, resource
+from aiocoap.numbers import codes
+
+from devices.model import Instant, Reason, Transport, Uplink
+from ingest.outcome import Outcome, Verdict
+from ingest.pipeline import Done
+
+MAX_PAYLOAD = 64 * 1024
+"""A larger uplink is refused with 4.13; a day's backlog by Block1 fits."""
+TELEMETRY = "telemetry"
+
+Submit = Callable[[Uplink, Done], None]
+
+_CODES = {
+    Reason.MALFORMED: codes.BAD_REQUEST,
+    Reason.UNSUPPORTED_FORMAT: codes.UNSUPPORTED_CONTENT_FORMAT,
+    Reason.TOO_LARGE: codes.REQUEST_ENTITY_TOO_LARGE,
+    Reason.UNKNOWN_DEVICE: FORBIDDEN,
+    Reason.IDENTITY_MISMATCH: FORBIDDEN,
+    Reason.UNKNOWN_PROFILE: FORBIDDEN,
+}
+"""Every other reason is 4.22: the message was understood, but nothing in it can be used."""
+
+_LINKS = b'</telemetry>;rt="headworks.telemetry";ct="110 112";title="POST SenML here, or to the root"'
+
+
+class Answer(NamedTuple):
+    """A response without its envelope: code, Max-Age in seconds, diagnostic text (RFC 7252 section 5.5.2)."""
+
+    code: int
+    max_age: int | None = None
+    text: bytes = b""
+
+
+_STORED = Answer(int(CHANGED))
+
+
+def answer(outcome: Outcome) -> Answer:
+    """The CoAP answer of an outcome."""
+    if outcome.verdict is Verdict.STORED:
+        return _STORED
+    if outcome.verdict is Verdict.UNAVAILABLE:
+        return Answer(int(codes.SERVICE_UNAVAILABLE), outcome.retry_after)
+    code: Code = codes.UNPROCESSABLE_ENTITY
+    if outcome.reason is not None:
+        code = _CODES.get(outcome.reason, code)
+    return Answer(int(code), None, f"{outcome.reason}: {outcome.detail}".encode("utf-8", "replace")[:200])
+
+
+def identity_of(path: tuple[str, ...]) -> tuple[str | None, bool]:
+    """The identity a path names (None where the payload has to), and whether it is a path of ours."""
+    if len(path) == 2 and path[0] == TELEMETRY and path[1]:
+        return path[1], True
+    return None, path in ((), ("",), (TELEMETRY,))
+
+
+class Resource(resource.Resource):
+    """All paths in one resource: an aiocoap `Site` would copy every message once more."""
+
+    def __init__(self, submit: Submit, clock: Callable[[], Instant]) -> None:
+        super().__init__()
+        self._submit = submit
+        self._clock = clock
+        self._waiting = 0
+        self.idle = asyncio.Event()
+        """Set while no request waits for its commit."""
+        self.idle.set()
+
+    async def needs_blockwise_assembly(self, request: Message) -> bool:
+        """Always: a backlog is one uplink, however many blocks it comes in."""
+        return True
+
+    async def render(self, request: Message) -> Message:
+        """Answer one assembled request."""
+        path = request.opt.uri_path
+        if path == (".well-known", "core"):
+            return Message(code=CONTENT, payload=_LINKS, content_format=40)
+        identity, known = identity_of(path)
+        if not known:
+            return Message(code=NOT_FOUND, payload=b"POST to /telemetry/<identity>, /telemetry or /")
+        if request.code != POST:
+            return Message(code=METHOD_NOT_ALLOWED, payload=b"POST SenML here")
+        if len(request.payload) > MAX_PAYLOAD:
+            return Message(code=codes.REQUEST_ENTITY_TOO_LARGE)
+        content_format = request.opt.content_format
+        uplink = Uplink(
+            transport=Transport.COAP,
+            payload=request.payload,
+            received_at=self._clock(),
+            identity=identity,
+            content_format=None if content_format is None else int(content_format),
+            source=str(request.remote.hostinfo),
+        )
+        code, max_age, text = answer(await self._stored(uplink))
+        return Message(code=Code(code), payload=text, **({} if max_age is None else {"max_age": max_age}))
+
+    async def _stored(self, uplink: Uplink) -> Outcome:
+        """Hand the uplink to the pipeline and wait for its commit, which happens in another thread."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+
+        def settle(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        def done(outcome: Outcome) -> None:
+            loop.call_soon_threadsafe(settle, outcome)
+
+        self._waiting += 1
+        self.idle.clear()
+        try:
+            self._submit(uplink, done)
+            return await future
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self.idle.set()

@@ -1,0 +1,48 @@
+"""The command line: every command explains itself and stands in the README."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from headworks.cli import app
+
+ROOT = typer.main.get_command(app)
+README = Path(__file__).parents[2] / "README.md"
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from commands(child, (*path, name))
+    else:
+        yield path, command
+
+
+ALL = dict(commands(ROOT))
+
+
+def test_the_help_lists_what_the_product_does() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for name in ("up", "demo", "migrate", "devices", "rules", "simulate", "replay", "doctor"):
+        assert re.search(rf"^\s+{name}\s+\S", shown, re.MULTILINE), f"{name} is not explained in\n{shown}"
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_and_every_option_explains_itself(path: tuple[str, ...]) -> None:
+    command = ALL[path]
+    assert command.help, f"{path} has no description"
+    result = CliRunner().invoke(app, [*path, "--help"])
+    assert result.exit_code == 0, result.output
+
+
+def test_every_command_stands_in_the_readme() -> None:
+    text = README.read_text("utf-8")
+    for path in ALL:
+        assert f"`headworks {path[0]}" in text, f"`headworks {path[0]}` is not in the README"
