@@ -45,6 +45,16 @@ ON CONFLICT (device_id, metric_id) DO UPDATE
 SET measured_at = excluded.measured_at, value = excluded.value, quality = excluded.quality
 WHERE excluded.measured_at > latest.measured_at
 """  # noqa: S608
+# The same as a join: two thirds of the upsert's cost, but two writers that insert the same row collide. Then the batch
+# goes the tolerant way.
+_LATEST_FAST = f"""
+MERGE INTO latest l USING (SELECT * FROM {_ROWS}) i ON l.device_id = i.device_id AND l.metric_id = i.metric_id
+WHEN MATCHED AND i.measured_at > l.measured_at THEN
+    UPDATE SET measured_at = i.measured_at, value = i.value, quality = i.quality
+WHEN NOT MATCHED THEN
+    INSERT (measured_at, device_id, metric_id, value, quality)
+    VALUES (i.measured_at, i.device_id, i.metric_id, i.value, i.quality)
+"""  # noqa: S608
 # -1 stands for "no sequence number" and 1970 for "not sent_at": arrays without nulls pack faster.
 _UPLINKS = """
 INSERT INTO uplink (received_at, device_id, transport, sequence, sent_at, first_measured_at, last_measured_at,
@@ -162,7 +172,7 @@ class Writer:
                     known_uplinks = known.uplink
                     conflicts = _conflicts(uplinks, conflicting)
                 if len(fresh):
-                    connection.execute(_LATEST, array_parameters(newest(fresh)))
+                    connection.execute(_LATEST if tolerant else _LATEST_FAST, array_parameters(newest(fresh)))
                 transaction = _log_uplinks(connection, uplinks, batch_columns, fresh.uplink, known_uplinks)
                 stored, duplicates = len(fresh), len(known_uplinks)
                 refused = (*unregistered, *conflicts)

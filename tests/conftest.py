@@ -50,6 +50,10 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+# These databases live as long as the run: the durability of commits is tested with servers of their own.
+_FAST = {"fsync": "off", "timescaledb.max_background_workers": "0"}
+
+
 @pytest.fixture(scope="session")
 def postgres_url(installation: Installation, scratch: Path) -> Iterator[str]:
     """A server for the whole run: HEADWORKS_TEST_DATABASE_URL, or an embedded one without fsync."""
@@ -57,9 +61,8 @@ def postgres_url(installation: Installation, scratch: Path) -> Iterator[str]:
     if given:
         yield given
         return
-    # These databases live as long as the run: the durability of commits is tested with servers of their own.
     try:
-        with EmbeddedPostgres(installation, scratch / "postgres", settings={"fsync": "off"}) as server:
+        with EmbeddedPostgres(installation, scratch / "postgres", settings=_FAST) as server:
             yield server.url
     except EmbeddedServiceError as error:
         _unavailable(f"PostgreSQL does not start: {error}")
@@ -74,6 +77,10 @@ def template(postgres_url: str) -> str:
     with connect(make_conninfo(postgres_url, dbname=name)) as connection:
         migrate(connection)
         sync_metrics(connection)
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        # TimescaleDB's own workers would connect to it, and a database with a visitor cannot be cloned.
+        server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
     return name
 
 

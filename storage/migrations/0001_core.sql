@@ -63,14 +63,14 @@ CREATE INDEX uplink_device ON uplink (device_id, received_at DESC);
 CREATE INDEX uplink_xid ON uplink (xid);
 
 CREATE TABLE latest (
-    device_id   integer NOT NULL REFERENCES device,
-    metric_id   smallint NOT NULL REFERENCES metric,
+    device_id   integer NOT NULL,
+    metric_id   smallint NOT NULL,
     measured_at timestamptz NOT NULL,
     value       double precision NOT NULL,
     quality     smallint NOT NULL,
     PRIMARY KEY (device_id, metric_id)
 ) WITH (fillfactor = 70);
-COMMENT ON TABLE latest IS 'The newest reading by sample time of each device and metric; never goes back in time.';
+COMMENT ON TABLE latest IS 'The newest reading by sample time of each device and metric; never goes back in time. Written with every commit, so without foreign keys (a fifth of its cost), as reading is.';
 
 CREATE TABLE quarantine (
     quarantine_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -299,15 +299,16 @@ def test_the_uplink_log_says_what_is_new_since_a_position(registered: str, write
 
 def test_a_commit_that_overtakes_another_is_not_skipped(registered: str, writer: Writer) -> None:
     """A position past a transaction that is still running would lose its uplinks for ever."""
+    begin = writer.commit(Batch([record([reading(at=T0 - 1)])])).transaction + 1  # also creates the chunk
     with psycopg.connect(registered) as slow, connect(registered) as connection:
         slow.execute("SELECT pg_current_xact_id()")
         slow.execute(
             "INSERT INTO uplink (received_at, device_id, transport, first_measured_at, last_measured_at, readings)"
-            " SELECT now(), device_id, 'coap', '2026-09-21 14:00Z', '2026-09-21 14:00Z', 1 FROM device"
+            " SELECT '2026-09-21 14:13:20Z', device_id, 'coap', '2026-09-21 14:00Z', '2026-09-21 14:00Z', 1 FROM device"
             " WHERE tag = 'FV-201'"
         )
         writer.commit(Batch([record([reading()])]))
-        changed = history.changed(connection, 0)
+        changed = history.changed(connection, begin)
         assert changed.since.keys() == {PUMP.identity}
         slow.commit()
         assert history.changed(connection, changed.watermark, changed.transactions).since.keys() == {VALVE.identity}

@@ -49,7 +49,7 @@ def test_a_plain_post_is_read_as_aiocoap_writes_it(
         {"payload": b"x", "block1": (0, True, 2)},
         {"payload": b"x", "observe": 0},
         {"payload": b"x", "uri_query": ["d=1"]},
-        {"payload": b"x", "object_security": b"\x09\x01"},
+        {"payload": b"x", "oscore": b"\x09\x01"},
         {"payload": b"x", "accept": 110},
         {"code": aiocoap.EMPTY, "_token": b""},
     ],
