@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from alerts.engine import Engine
+from alerts.occurrences import applied
 from devices.alarm import Alarm, AlarmChange
 from devices.batch import Changed
 from devices.errors import UnavailableError
@@ -190,17 +191,20 @@ class LiveEngine:
             unknown = [identity for identity in identities if identity not in self._devices]
             if unknown:
                 self._devices.update(self._ports.devices(unknown))
-            changes = self._engine.apply(readings, self._devices, self._ports.history, self._ports.journal)
+            changes = self._engine.apply(readings, self._devices, self._ports.history, self._journal)
         except BaseException:
             first: dict[str, Instant] = {}
             for reading in readings:
                 first[reading.device] = min(reading.measured_at, first.get(reading.device, reading.measured_at))
-            self._remember(first)
-            for identity in identities:
-                self._engine.forget(identity)
+            self._remember(first)  # the engine has forgotten these devices
             raise
         JUDGED.inc(len(readings))
         self._unwritten.extend(changes)
+
+    def _journal(self, identity: str) -> Sequence[Alarm]:
+        """What the journal holds, with what is judged and not yet written."""
+        mine = [change for change in self._unwritten if change.alarm.device == identity]
+        return applied(self._ports.journal(identity), mine)
 
     def _remember(self, since: Mapping[str, Instant]) -> None:
         for identity, first in since.items():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from devices.metrics import CATALOGUE
 from devices.model import MINUTE, Device, Instant, Measurement, Quality, Reading, Reason, Report, moment
 from devices.profile import Profile
+from devices.units import Conversion
 
 EARLIEST: Instant = 1_262_304_000_000_000
 """2010-01-01: older than any device of this kind, younger than every epoch that a real-time clock resets to (1970,
@@ -52,7 +53,7 @@ def normalize(
             rejects.append(Reject(Reason.TIME_OUT_OF_RANGE, f"{name!r} at {_readable(time)}"))
             continue
         # Records with a text or without a value, NaN and the infinities all fail one of these two comparisons.
-        number = value * scale[0] + scale[1] if value.__class__ is float else _number(record, scale[0], scale[1])
+        number = value * scale[0] / scale[1] + scale[2] if value.__class__ is float else _number(record, scale)
         if not -1.7e308 < number < 1.7e308:
             rejects.append(Reject(Reason.NOT_A_NUMBER, f"{name!r} is {value!r}"))
             continue
@@ -66,10 +67,10 @@ def normalize(
     return readings, rejects
 
 
-def _number(record: Measurement, factor: float, offset: float) -> float:
+def _number(record: Measurement, scale: Conversion) -> float:
     """The value of a record that is not a plain float: booleans are 0 and 1, texts and nothing are NaN."""
     if isinstance(record.value, int | float):
-        return float(record.value) * factor + offset
+        return float(record.value) * scale.factor / scale.divisor + scale.offset
     return float("nan")
 
 

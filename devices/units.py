@@ -72,13 +72,18 @@ class UnitMismatchError(ValueError):
 
 
 class Conversion(NamedTuple):
-    """value in canonical unit = value * factor + offset."""
+    """value in canonical unit = value * factor / divisor + offset.
+
+    One of factor and divisor is 1. Dividing by 100,000 rounds once and gives 4.1 bar for 410,000 Pa; multiplying by
+    0.00001 rounds twice and gives 4.1000000000000005.
+    """
 
     factor: float
+    divisor: float
     offset: float
 
 
-IDENTITY = Conversion(1.0, 0.0)
+IDENTITY = Conversion(1.0, 1.0, 0.0)
 
 
 @lru_cache(maxsize=1)
@@ -121,7 +126,9 @@ def conversion(unit: str | None, canonical: str) -> Conversion:
         raise UnitMismatchError(f"{unit!r} cannot be converted to {canonical!r}") from error
     # The wide interval keeps the factor exact to the last digits in spite of an offset such as 273.15.
     factor = (thousand - zero) / 1000.0 if zero else one
-    return Conversion(_round(factor), _round(zero))
+    if 0 < abs(factor) < 1:
+        return Conversion(1.0, _round(1 / factor), _round(zero))
+    return Conversion(_round(factor), 1.0, _round(zero))
 
 
 def _round(number: float) -> float:

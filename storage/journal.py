@@ -120,6 +120,9 @@ def _apply(connection: Connection, change: AlarmChange, displaced: dict[_Key, in
             connection.execute(_AMEND, parameters)
     assert number is not None
     _event(connection, number, change.kind, moment(_event_time(change)), _detail(change))
+    if change.kind is ChangeKind.RAISED and alarm.cleared_at is not None:
+        # Over by the time we learned of it: the journal still has both transitions.
+        _event(connection, number, ChangeKind.CLEARED, moment(alarm.cleared_at), _detail(change))
 
 
 def _event(connection: Connection, number: int, kind: ChangeKind, at: datetime, detail: dict[str, object]) -> None:

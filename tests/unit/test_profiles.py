@@ -83,4 +83,4 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_every_metric_has_a_convertible_canonical_unit() -> None:
     for metric in CATALOGUE.values():
         if metric.unit not in ("dBm", "dB"):
-            assert conversion(metric.unit, metric.unit) == (1.0, 0.0)
+            assert conversion(metric.unit, metric.unit) == (1.0, 1.0, 0.0)
