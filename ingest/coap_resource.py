@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aiocoap import CHANGED, CONTENT, FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, POST, Code, Message, resource
-from aiocoap.numbers import codes
+from aiocoap.numbers import OptionNumber, codes
 
 from devices.model import Instant, Reason, Transport, Uplink
 from ingest.outcome import Outcome, Verdict
@@ -28,6 +28,15 @@ _CODES = {
     Reason.UNKNOWN_PROFILE: FORBIDDEN,
 }
 """Every other reason is 4.22: the message was understood, but nothing in it can be used."""
+
+_UNDERSTOOD = {
+    int(number)
+    for number in (
+        OptionNumber.URI_HOST, OptionNumber.URI_PORT, OptionNumber.URI_PATH, OptionNumber.URI_QUERY,
+        OptionNumber.ACCEPT, OptionNumber.BLOCK1, OptionNumber.BLOCK2,
+    )
+}  # fmt: skip
+"""Critical options; any other must be answered with 4.02 (RFC 7252 section 5.4.1)."""
 
 _LINKS = b'</telemetry>;rt="headworks.telemetry";ct="110 112";title="POST SenML here, or to the root"'
 
@@ -80,6 +89,13 @@ class Resource(resource.Resource):
 
     async def render(self, request: Message) -> Message:
         """Answer one assembled request."""
+        foreign = [
+            int(option.number)
+            for option in request.opt.option_list()
+            if option.number.is_critical() and int(option.number) not in _UNDERSTOOD
+        ]
+        if foreign:
+            return Message(code=codes.BAD_OPTION, payload=f"option {foreign[0]} is not understood".encode())
         path = request.opt.uri_path
         if path == (".well-known", "core"):
             return Message(code=CONTENT, payload=_LINKS, content_format=40)
