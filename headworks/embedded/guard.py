@@ -1,80 +1,147 @@
-"""A small process between us and a server: when we go, however we go, the server is stopped in order.
+"""A small process between the platform and one server: when the platform goes, however it goes, so does the server.
 
-Started as a program of its own (standard library only). Its standard input is a pipe whose other end we hold: the kernel
-closes that when we end, also by SIGKILL. The server in turn is told by the kernel when this process is killed
-(PR_SET_PDEATHSIG), so not even then is anything left running.
+A program of its own, standard library only, single-threaded. Its only argument is an `Order` as JSON. Standard input is
+the lifeline, a pipe whose other end the platform holds: the kernel closes that when the platform ends, however it does.
+Standard output is for two lines, "started PID" and "ended CODE"; standard error is the server's log.
 
-Arguments: user id or "-", group id or "-", the orderly stop signal's number, the forceful one's, then the command.
+The server is told by the kernel (PR_SET_PDEATHSIG, prctl(2)) when this process is killed. The kernel sends that when
+the *thread* that started the child ends, which is why there is a process for it and the platform does not start
+servers itself.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from typing import TypedDict
 
 _PR_SET_PDEATHSIG = 1
-_PATIENCE = 60.0
-"""Seconds for an orderly stop: PostgreSQL writes a checkpoint, mosquitto its messages."""
-_LAST = 5.0
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command until it ends or our owner does; returns the command's exit code."""
-    user, group, gentle, forceful = arguments[:4]
-    command = arguments[4:]
-    # Ctrl-C in a terminal goes to its whole process group; the owner decides when to stop, not the keyboard.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wake, wakened = os.pipe()
-    os.set_blocking(wakened, False)
-    signal.set_wakeup_fd(wakened)
-    for number in (signal.SIGTERM, signal.SIGCHLD):
+class Order(TypedDict):
+    """What to run, and how to end it."""
+
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+    """The server's working directory."""
+    account: list[int] | None
+    """User and group id to run as; None is our own."""
+    stages: list[tuple[int, float]]
+    """Signals, and seconds to wait after each; SIGKILL comes after the last."""
+    orphan: int
+    """What the kernel sends the server when we are killed. Nobody can insist then, so it has to work the first time."""
+    owner: int
+    """The platform's process."""
+    lock: int
+    """An inherited descriptor whose lock the server keeps as long as any process of it lives; gets the server's pid."""
+
+
+def main(order: Order) -> int:
+    """Run the server until it ends or the platform does; the server's exit code, 127 where it could not be run."""
+    wake = _signals()
+    try:
+        server = _start(order)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"cannot run {order['command'][0]}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        _say("ended 127")
+        return 127
+    os.ftruncate(order["lock"], 0)
+    os.pwrite(order["lock"], str(server.pid).encode(), 0)
+    os.close(order["lock"])
+    _say(f"started {server.pid}")
+    _watch(server, wake, order["owner"])
+    _stop(server, order["stages"])
+    # As a shell has it: a signal's number above 128.
+    code = server.returncode if server.returncode >= 0 else 128 - server.returncode
+    _say(f"ended {code}")
+    return code
+
+
+def _signals() -> int:
+    """A descriptor that gives the number of each signal we are sent."""
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
+    # The platform may be gone when we speak.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    return wake
 
-    owner = os.getpid()
-    libc = ctypes.CDLL(None)
 
-    def die_with_us() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(gentle), 0, 0, 0)
-        if os.getppid() != owner:  # we died between fork and prctl
+def _start(order: Order) -> subprocess.Popen[bytes]:
+    guard = os.getpid()
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def before_exec() -> None:
+        # After the change of user, which would clear it.
+        libc.prctl(_PR_SET_PDEATHSIG, order["orphan"], 0, 0, 0)
+        if os.getppid() != guard:  # killed between fork and prctl
             os._exit(1)
 
-    server = subprocess.Popen(
-        command,
+    user, group = order["account"] or (None, None)
+    return subprocess.Popen(
+        order["command"],
         stdin=subprocess.DEVNULL,
-        user=None if user == "-" else int(user),
-        group=None if group == "-" else int(group),
-        extra_groups=None if user == "-" else [],
-        preexec_fn=die_with_us,
+        stdout=sys.stderr,
+        env=order["environment"],
+        cwd=order["folder"],
+        user=user,
+        group=group,
+        extra_groups=None if user is None else [],
+        umask=0o077,
+        # Out of reach of the terminal's Ctrl-C: the platform decides when its servers stop.
         start_new_session=True,
+        pass_fds=(order["lock"],),
+        preexec_fn=before_exec,
     )
+
+
+def _watch(server: subprocess.Popen[bytes], wake: int, owner: int) -> None:
+    """Return when the server has ended, the platform is gone, or we are told to stop."""
+    poll = select.poll()
+    for descriptor in (0, wake):
+        poll.register(descriptor, select.POLLIN)
+    # Where the kernel can: the lifeline alone is not enough, as a child that the platform forked holds its end too.
+    with suppress(OSError):
+        poll.register(os.pidfd_open(owner), select.POLLIN)
+    if os.getppid() != owner:
+        return
     while server.poll() is None:
-        readable, _, _ = select.select([0, wake], [], [])
-        if wake in readable:
-            number = os.read(wake, 1)
-            if number == bytes([signal.SIGCHLD]):
-                continue
-            break
-        if not os.read(0, 4096):
-            break
-    return _stop(server, int(gentle), int(forceful))
+        for descriptor, _ in poll.poll():
+            if descriptor == wake:
+                if set(os.read(wake, 64)) - {signal.SIGCHLD}:
+                    return
+            elif descriptor != 0 or not os.read(0, 4096):
+                return
 
 
-def _stop(server: subprocess.Popen[bytes], gentle: int, forceful: int) -> int:
-    for number, patience in ((gentle, _PATIENCE), (forceful, _LAST), (signal.SIGKILL, _LAST)):
+def _stop(server: subprocess.Popen[bytes], stages: list[tuple[int, float]]) -> None:
+    for number, patience in stages:
         if server.poll() is not None:
-            break
+            return
         server.send_signal(number)
         try:
             server.wait(patience)
         except subprocess.TimeoutExpired:
-            continue
-    code = server.returncode
-    return 1 if code is None else code if code >= 0 else 128 - code
+            print(f"no end {patience:g} s after {signal.Signals(number).name}", file=sys.stderr, flush=True)  # noqa: T201
+    if server.poll() is None:
+        server.kill()
+        server.wait()
+
+
+def _say(line: str) -> None:
+    # The platform may be gone.
+    with suppress(OSError):
+        os.write(1, f"{line}\n".encode())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -1,0 +1,144 @@
+"""Devices, rules and readings for the tests of the alarm engine, and a second, naive judge to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from alerts.closures import relaxed, strict
+from alerts.engine import Engine
+from alerts.occurrences import applied
+from alerts.rules import Rule
+from devices.alarm import Alarm, AlarmChange, Priority
+from devices.model import MINUTE, Device, Instant, Reading
+from devices.profile import Profile, shipped_profiles
+
+T0: Instant = 1_790_000_000 * 1_000_000
+PROFILES = shipped_profiles()
+PUMP = Device("urn:dev:imei:1", "centrifugal-pump", tag="P-101", site="east", design={"rated_power": 10.0})
+VALVE = Device("urn:dev:imei:2", "control-valve", tag="FV-201", site="west", design={"kv": 100.0})
+DEVICES = {device.identity: device for device in (PUMP, VALVE)}
+VALIDITY = 10 * MINUTE
+"""Two reporting intervals of the pump's profile."""
+
+
+def rule(condition: str = "vibration > 5", **fields: Any) -> Rule:
+    """A rule with little else than a condition."""
+    defaults: dict[str, Any] = {
+        "rule": "tested",
+        "title": "Tested",
+        "message": "at {value} {unit}",
+        "priority": "medium",
+        "guidance": {"cause": "c", "consequence": "q", "corrective_action": "a", "time_to_respond": "1h"},
+    }
+    return Rule.model_validate(defaults | {"condition": condition} | fields)
+
+
+def series(
+    metric: str, values: Sequence[float | None], start: Instant = T0, step: Instant = MINUTE, device: Device = PUMP
+) -> list[Reading]:
+    """Readings at regular times; None leaves one out."""
+    return [
+        Reading(device.identity, metric, start + number * step, float(value))
+        for number, value in enumerate(values)
+        if value is not None
+    ]
+
+
+def minutes(alarm: Alarm) -> tuple[float, float, float | None]:
+    """since, raised_at and cleared_at in minutes from the start."""
+    cleared = None if alarm.cleared_at is None else (alarm.cleared_at - T0) / MINUTE
+    return (alarm.since - T0) / MINUTE, (alarm.raised_at - T0) / MINUTE, cleared
+
+
+class House:
+    """What surrounds an engine: all committed readings, and the journal that its changes are applied to."""
+
+    def __init__(self, rules: Sequence[Rule], devices: Mapping[str, Device] = DEVICES) -> None:
+        self.rules = list(rules)
+        self.devices = dict(devices)
+        self.stored: dict[tuple[str, str, Instant], Reading] = {}
+        self.alarms: list[Alarm] = []
+        self.lookups = 0
+        self.engine = Engine(self.rules, PROFILES)
+
+    def commit(self, readings: Iterable[Reading]) -> None:
+        """Store readings; what is stored already stays."""
+        for reading in readings:
+            self.stored.setdefault((reading.device, reading.metric, reading.measured_at), reading)
+
+    def apply(self, readings: Iterable[Reading], *, crash: bool = False) -> list[AlarmChange]:
+        """Hand readings to the engine; with `crash` what follows is lost before it is written, and the engine too."""
+        changes = self.engine.apply(list(readings), self.devices, self.history, self.journal)
+        if crash:
+            self.restart()
+        else:
+            self.alarms = applied(self.alarms, changes)
+        return changes
+
+    def deliver(self, readings: Iterable[Reading]) -> list[AlarmChange]:
+        """Commit and hand in."""
+        batch = list(readings)
+        self.commit(batch)
+        return self.apply(batch)
+
+    def restart(self) -> None:
+        """A new engine that knows nothing."""
+        self.engine = Engine(self.rules, PROFILES)
+
+    def history(self, identity: str, since: Instant | None) -> list[Reading]:
+        """A device's stored readings."""
+        self.lookups += 1
+        return [r for r in self.stored.values() if r.device == identity and (since is None or r.measured_at >= since)]
+
+    def journal(self, identity: str) -> list[Alarm]:
+        """A device's occurrences."""
+        return [alarm for alarm in self.alarms if alarm.device == identity]
+
+
+def naive(rule: Rule, device: Device, profile: Profile, readings: Iterable[Reading]) -> list[Alarm]:
+    """The definition, spelt out without state: at each sample of the rule everything is worked out from the verdicts
+    since the last transition. Priority, message and value are left out."""
+    own = {(r.metric, r.measured_at): r.value for r in readings if r.device == device.identity and r.quality}
+    if not rule.fits(device, profile):
+        return []
+    names = [operand.name for operand in rule.parsed.operands]
+    slots = {name: number for number, name in enumerate(names)}
+    raising, keeping = strict(rule.parsed, slots), relaxed(rule.parsed, slots, rule.deadbands)
+    validity = rule.validity or 2 * profile.reporting.interval
+    times = sorted({at for metric, at in own if metric in rule.parsed.metrics})
+
+    def value(name: str, at: Instant) -> float | None:
+        if name.startswith("design."):
+            return device.design.get(name.removeprefix("design."))
+        known = [t for metric, t in own if metric == name and at - validity <= t <= at]
+        return own[name, max(known)] if known else None
+
+    found: list[Alarm] = []
+    run: list[tuple[Instant, bool | None]] = []  # the samples that count towards the next transition
+    for at in times:
+        is_active = bool(found) and found[-1].cleared_at is None
+        verdict = (keeping if is_active else raising)([value(name, at) for name in names])
+        if verdict is is_active:
+            run = []
+            continue
+        if verdict is None and not run:
+            continue
+        run.append((at, verdict))
+        if verdict is None:
+            continue
+        known = sum(min(later - earlier, validity) for (earlier, said), (later, _) in pairwise(run) if said is not None)
+        if known >= (rule.off_delay if is_active else rule.on_delay):
+            if is_active:
+                found[-1] = replace(found[-1], cleared_at=at)
+            else:
+                found.append(Alarm(rule.rule, device.identity, Priority.LOW, "", run[0][0], at))
+            run = []
+    return found
+
+
+def bare(alarms: Iterable[Alarm]) -> list[Alarm]:
+    """Occurrences reduced to their times."""
+    return [replace(alarm, priority=Priority.LOW, message="", value=None) for alarm in alarms]
