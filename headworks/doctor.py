@@ -75,10 +75,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _services(settings: Settings) -> Finding:
     if settings.database_url and settings.mqtt_url:
         return Finding("services", "your own database and broker")
-    found = installed()
+    found = installed(settings.cache_dir)
     if found is None:
         return Finding(
-            "services", "not fetched yet", "`make services` fetches TimescaleDB and mosquitto (about 100 MB)"
+            "services", "not fetched yet", "`make services` fetches TimescaleDB and mosquitto (about 50 MB)"
         )
     if found.mosquitto is None:
         advice = "make apt-get available, or name your own in HEADWORKS_DATABASE_URL and HEADWORKS_MQTT_URL"
