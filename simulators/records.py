@@ -1,0 +1,103 @@
+"""What a simulation writes down for others to judge it by: ground truth, and what devices were promised.
+
+Both are JSON lines. Truth: `{"fault", "device", "from", "until", "severity", "explains": [rules]}` with times in
+ISO 8601. Ledger: one line an uplink, `{"device", "transport", "sequence", "acknowledged", "code", "readings":
+{metric: [sample times, µs since 1970]}}`; a device that was not answered in the end has `acknowledged: false`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from devices.model import Instant, instant, moment
+from simulators.faults import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """One fault as it is written down."""
+
+    fault: str
+    device: str
+    begins: Instant
+    ends: Instant
+    severity: float
+    explains: tuple[str, ...]
+
+
+def write_truth(path: Path, faults: Sequence[Fault]) -> None:
+    """Write the ground truth of a run."""
+    lines = [
+        {
+            "fault": fault.kind.name,
+            "device": fault.device,
+            "from": moment(fault.begins).isoformat(),
+            "until": moment(fault.ends).isoformat(),
+            "severity": round(fault.severity, 3),
+            "explains": list(fault.kind.explains),
+        }
+        for fault in faults
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def read_truth(path: Path) -> list[Truth]:
+    """Read the ground truth of a run."""
+    found = []
+    for line in path.read_text("utf-8").splitlines():
+        entry = json.loads(line)
+        begins, ends = (instant(datetime.fromisoformat(entry[key])) for key in ("from", "until"))
+        explains = tuple(entry["explains"])
+        found.append(Truth(entry["fault"], entry["device"], begins, ends, entry["severity"], explains))
+    return found
+
+
+class Ledger:
+    """The acknowledgements that devices got, line by line as they come; flushed, so that a killed run keeps them."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def write(
+        self,
+        device: str,
+        transport: str,
+        sequence: int,
+        code: str,
+        readings: Mapping[str, Sequence[Instant]],
+        *,
+        acknowledged: bool,
+    ) -> None:
+        """Write down how one uplink ended."""
+        line = {
+            "device": device, "transport": transport, "sequence": sequence, "acknowledged": acknowledged, "code": code,
+            "readings": readings,
+        }  # fmt: skip
+        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a ledger; a last line that was cut short by a kill is left out."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def acknowledged_keys(path: Path) -> Iterator[tuple[str, str, Instant]]:
+    """(device, metric, sample time) of every reading that was acknowledged."""
+    for entry in read_ledger(path):
+        if entry["acknowledged"]:
+            for metric, times in entry["readings"].items():
+                for at in times:
+                    yield entry["device"], metric, at
