@@ -77,9 +77,7 @@ def _services(settings: Settings) -> Finding:
         return Finding("services", "your own database and broker")
     found = installed(settings.cache_dir)
     if found is None:
-        return Finding(
-            "services", "not fetched yet", "`make services` fetches TimescaleDB and mosquitto (about 50 MB)"
-        )
+        return Finding("services", "not fetched yet", "`make services` fetches TimescaleDB and mosquitto (about 50 MB)")
     if found.mosquitto is None:
         advice = "make apt-get available, or name your own in HEADWORKS_DATABASE_URL and HEADWORKS_MQTT_URL"
         return Finding("services", "PostgreSQL without TimescaleDB, and a slower broker", advice)

@@ -1,0 +1,215 @@
+"""From a condition's tree to closures that decide it, in three values: True, False, or None for unknown.
+
+A closure reads the device's values by position; None there is a value that is missing or too old. Unknown follows
+Kleene: `False and unknown` is False, `True or unknown` is True, everything else with an unknown part is unknown.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+
+from alerts.expression import (
+    Arithmetic,
+    Call,
+    Comparison,
+    Condition,
+    Deadbands,
+    Junction,
+    Negative,
+    Not,
+    Number,
+    Numeric,
+    Operand,
+    Truth,
+    relaxes,
+)
+
+Values = Sequence[float | None]
+"""A device's values by slot."""
+Slots = Mapping[str, int]
+"""Where each operand (a metric, `design.<name>`) stands among the values."""
+Verdict = bool | None
+"""What a condition says; None is unknown."""
+Decide = Callable[[Values], Verdict]
+Calculate = Callable[[Values], float | None]
+
+_TESTS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_CALCULATIONS: dict[str, Callable[[float, float], float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
+_CLEARING = {">": -1.0, ">=": -1.0, "<": 1.0, "<=": 1.0}
+"""Which way a threshold moves so that its comparison holds for longer."""
+
+
+def strict(condition: Condition, slots: Slots) -> Decide:
+    """The condition as written: what raises an alarm."""
+    return _decide(condition.root, slots, {}, 1.0)
+
+
+def relaxed(condition: Condition, slots: Slots, deadbands: Deadbands) -> Decide:
+    """The condition with every threshold moved by its deadband in the clearing direction: what keeps an alarm.
+
+    It holds wherever the strict one does: `a > b` becomes `a > b - deadband`, `a < b` becomes `a < b + deadband`, and
+    under `not` the other way round.
+    """
+    return _decide(condition.root, slots, deadbands, 1.0)
+
+
+def calculation(node: Numeric, slots: Slots) -> Calculate:
+    """The value of a numeric part of a condition; None where an operand is missing or the result is not finite."""
+    match node:
+        case Number():
+            constant = node.value
+            return lambda _: constant
+        case Operand():
+            return operator.itemgetter(slots[node.name])
+        case Negative():
+            inner = calculation(node.operand, slots)
+            return lambda values: None if (number := inner(values)) is None else -number
+        case Arithmetic():
+            return _arithmetic(node, slots)
+        case Call():
+            return _call(node, slots)
+
+
+def why_unknown(condition: Condition, values: Mapping[str, float]) -> str | None:
+    """Why the condition is unknown for these values by name; None if it is not."""
+    names = [operand.name for operand in condition.operands]
+    slots = {name: number for number, name in enumerate(names)}
+    return _why(condition.root, slots, [values.get(name) for name in names])
+
+
+def _decide(node: Truth, slots: Slots, deadbands: Deadbands, direction: float) -> Decide:
+    match node:
+        case Comparison():
+            width = max((w for metric, w in deadbands.items() if relaxes(metric, node)), default=0.0)
+            return _compare(node, slots, direction * width * _CLEARING.get(node.operator, 0.0))
+        case Not():
+            inner = _decide(node.operand, slots, deadbands, -direction)
+            return lambda values: None if (verdict := inner(values)) is None else not verdict
+        case Junction():
+            parts = tuple(_decide(part, slots, deadbands, direction) for part in node.parts)
+            return _all(parts) if node.operator == "and" else _any(parts)
+
+
+def _compare(node: Comparison, slots: Slots, shift: float) -> Decide:
+    test = _TESTS[node.operator]
+    if isinstance(node.left, Operand) and isinstance(node.right, Number):
+        # Most rules are of this form; one call in place of three.
+        slot, threshold = slots[node.left.name], node.right.value + shift
+        return lambda values: None if (value := values[slot]) is None else test(value, threshold)
+    left, right = calculation(node.left, slots), calculation(node.right, slots)
+
+    def compare(values: Values) -> Verdict:
+        a = left(values)
+        if a is None:
+            return None
+        b = right(values)
+        if b is None:
+            return None
+        return test(a, b + shift)
+
+    return compare
+
+
+def _all(parts: tuple[Decide, ...]) -> Decide:
+    def decide(values: Values) -> Verdict:
+        result: Verdict = True
+        for part in parts:
+            verdict = part(values)
+            if verdict is False:
+                return False
+            if verdict is None:
+                result = None
+        return result
+
+    return decide
+
+
+def _any(parts: tuple[Decide, ...]) -> Decide:
+    def decide(values: Values) -> Verdict:
+        result: Verdict = False
+        for part in parts:
+            verdict = part(values)
+            if verdict is True:
+                return True
+            if verdict is None:
+                result = None
+        return result
+
+    return decide
+
+
+def _arithmetic(node: Arithmetic, slots: Slots) -> Calculate:
+    left, right = calculation(node.left, slots), calculation(node.right, slots)
+    calculate = _CALCULATIONS[node.operator]
+
+    def arithmetic(values: Values) -> float | None:
+        a, b = left(values), right(values)
+        if a is None or b is None:
+            return None
+        try:
+            number = calculate(a, b)
+        except ZeroDivisionError:
+            return None
+        return number if isfinite(number) else None
+
+    return arithmetic
+
+
+def _call(node: Call, slots: Slots) -> Calculate:
+    arguments = tuple(calculation(argument, slots) for argument in node.arguments)
+    if node.function == "abs":
+        only = arguments[0]
+        return lambda values: None if (number := only(values)) is None else abs(number)
+    choose: Callable[[list[float]], float] = min if node.function == "min" else max
+
+    def call(values: Values) -> float | None:
+        numbers: list[float] = []
+        for argument in arguments:
+            number = argument(values)
+            if number is None:
+                return None
+            numbers.append(number)
+        return choose(numbers)
+
+    return call
+
+
+def _why(node: Truth | Numeric, slots: Slots, values: Values) -> str | None:
+    match node:
+        case Number():
+            return None
+        case Operand():
+            if values[slots[node.name]] is not None:
+                return None
+            return f"the device has no {node.name}" if node.is_design else f"‘{node.name}’ has no valid value"
+        case Negative() | Not():
+            return _why(node.operand, slots, values)
+        case Arithmetic():
+            deeper = _why(node.left, slots, values) or _why(node.right, slots, values)
+            if deeper is not None or calculation(node, slots)(values) is not None:
+                return deeper
+            if node.operator == "/" and calculation(node.right, slots)(values) == 0:
+                return f"division by zero in ‘{node.text}’"
+            return f"‘{node.text}’ is too large to calculate"
+        case Comparison():
+            return _why(node.left, slots, values) or _why(node.right, slots, values)
+        case Call():
+            return next((why for part in node.arguments if (why := _why(part, slots, values))), None)
+        case Junction():
+            if _decide(node, slots, {}, 1.0)(values) is not None:
+                return None
+            return next((why for part in node.parts if (why := _why(part, slots, values))), None)

@@ -1,0 +1,138 @@
+"""One device on its way through time: its memory, and the snapshots it can go back to. Pure."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from math import isnan, nan
+from typing import NamedTuple
+
+from alerts.evaluation import NEVER, Failed, Memory, Plan, RuleState
+from devices.alarm import Alarm
+from devices.model import MINUTE, Instant, Reading
+
+SPACING: Instant = 15 * MINUTE
+"""Sample time between the newest two snapshots, at least: about an uplink."""
+RATIO = 8
+"""Each older snapshot may be this many times as old as the next younger one: going back costs at most about that factor
+more history than needed."""
+SNAPSHOTS = 8
+"""Snapshots kept: with the above, they reach back six days or more; what is later still has a device judged from its
+beginning."""
+
+
+class Snapshot(NamedTuple):
+    """The memory after every sample up to and including `at`, packed: 16 bytes a value, and states shared."""
+
+    at: Instant
+    times: bytes
+    values: bytes
+    states: tuple[RuleState | None, ...]
+
+
+class Track:
+    """The memory of one device with the way back."""
+
+    __slots__ = ("_due", "_snapshots", "digests", "memory", "newest", "tail", "tail_moved")
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.newest: Instant | None = None
+        self.tail: Snapshot | None = None
+        """The memory just before the newest sample, and what that sample then raised or cleared."""
+        self.tail_moved: tuple[Alarm, ...] = ()
+        self.digests: tuple[int, ...] = ()
+        self._snapshots: list[Snapshot] = []
+        self._due: Instant = NEVER
+
+    @property
+    def plan(self) -> Plan:
+        """The rules this device meets."""
+        return self.memory.plan
+
+    @property
+    def identity(self) -> str:
+        """The device's."""
+        return self.memory.device
+
+    def advance(self, readings: Sequence[Reading], failed: Failed) -> list[Alarm]:
+        """Judge relevant readings, sorted by time and all later than `newest`; what is raised or cleared comes back,
+        an occurrence once in each of its states."""
+        moved: list[Alarm] = []
+        if not readings:
+            return moved
+        memory = self.memory
+        times, values, plan = memory.times, memory.values, memory.plan
+        slots, meets = plan.metrics, plan.meets
+        last = readings[-1].measured_at
+        at, mask, told = readings[0].measured_at, 0, 0
+        self._pause(NEVER if self.newest is None else self.newest, at, last)
+        for _, metric, measured_at, value, _ in readings:
+            if measured_at != at:
+                memory.judge(at, mask, moved, failed)
+                if measured_at >= self._due or measured_at == last:
+                    self._pause(at, measured_at, last)
+                    told = len(moved)
+                at, mask = measured_at, 0
+            slot = slots[metric]
+            times[slot] = at
+            values[slot] = value
+            mask |= meets[slot]
+        memory.judge(at, mask, moved, failed)
+        self.newest = last
+        self.tail_moved = tuple(moved[told:])
+        return moved
+
+    def newest_sample(self) -> list[Reading]:
+        """The values of the newest sample."""
+        memory, newest = self.memory, self.newest
+        return [
+            Reading(memory.device, name, newest, value)
+            for name, slot in self.plan.metrics.items()
+            if newest is not None and memory.times[slot] == newest and (value := memory.values[slot]) is not None
+        ]
+
+    def before(self, at: Instant) -> Snapshot | None:
+        """The newest snapshot from before an instant."""
+        if self.tail is not None and NEVER < self.tail.at < at:
+            return self.tail
+        return next((snapshot for snapshot in reversed(self._snapshots) if snapshot.at < at), None)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot; later ones are void."""
+        memory = self.memory
+        memory.times = array("q", snapshot.times).tolist()
+        memory.values = [None if isnan(value) else value for value in array("d", snapshot.values)]
+        memory.states = list(snapshot.states)
+        self._snapshots = [kept for kept in self._snapshots if kept.at <= snapshot.at]
+        self._due = self._snapshots[-1].at + SPACING if self._snapshots else NEVER
+        self.newest = None if snapshot.at == NEVER else snapshot.at
+        self.tail, self.tail_moved = None, ()
+
+    def reset(self) -> None:
+        """Go back to before the first reading."""
+        self.memory.clear()
+        self._snapshots, self._due = [], NEVER
+        self.newest, self.tail, self.tail_moved = None, None, ()
+
+    def _pause(self, done: Instant, at: Instant, last: Instant) -> None:
+        """Between the samples at `done` and `at`: take a snapshot where one is due, and always before the last one."""
+        if at < self._due and at != last:
+            return
+        memory = self.memory
+        values = array("d", [nan if value is None else value for value in memory.values])
+        snapshot = Snapshot(done, array("q", memory.times).tobytes(), values.tobytes(), tuple(memory.states))
+        if at == last:
+            self.tail = snapshot
+        if at >= self._due and done != NEVER:
+            self._snapshots.append(snapshot)
+            self._due = done + SPACING
+            self._thin(at)
+
+    def _thin(self, now: Instant) -> None:
+        """Drop the snapshots whose neighbours are near enough, in proportion to their age."""
+        kept = self._snapshots
+        for number in range(len(kept) - 2, 0, -1):
+            if now - kept[number - 1].at <= RATIO * (now - kept[number + 1].at):
+                del kept[number]
+        del kept[: max(0, len(kept) - SNAPSHOTS)]
