@@ -23,6 +23,7 @@ app = typer.Typer(
     "simulated plant to try it all on.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from devices.document import DocumentModel, load_document
+from devices.metrics import CATALOGUE
 from devices.model import Device, Instant, instant
 from devices.profile import MetricName
 from devices.units import accepted
@@ -25,12 +26,9 @@ class Column(DocumentModel):
 
     @model_validator(mode="after")
     def _unit_fits(self) -> Column:
-        from devices.metrics import CATALOGUE
-
-        if self.unit not in accepted(CATALOGUE[self.metric].unit):
-            raise ValueError(
-                f"{self.unit!r} is no unit of ‘{self.metric}’; it is kept in {CATALOGUE[self.metric].unit}"
-            )
+        canonical = CATALOGUE[self.metric].unit
+        if self.unit not in accepted(canonical):
+            raise ValueError(f"{self.unit!r} is no unit of ‘{self.metric}’, which is kept in {canonical}")
         return self
 
 

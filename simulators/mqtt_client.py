@@ -21,7 +21,10 @@ class MqttClient:
             raise ValueError("an MQTT address looks like mqtt://host:1883 or mqtts://user:password@host:8883")
         self._host, self._tls = parts.hostname, parts.scheme == "mqtts"
         self._port = parts.port or (8883 if self._tls else 1883)
+        # By packet identifier: who waits, or how it ended where the answer came before anybody waited. paho calls back
+        # with its own locks held, so ours is never held while calling paho.
         self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._early: dict[int, bool] = {}
         self._lock = threading.Lock()
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5
@@ -46,16 +49,20 @@ class MqttClient:
     async def publish(self, identity: str, payload: bytes) -> bool:
         """Publish to the device's telemetry topic; True once the broker has acknowledged it, False if it refused."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        info = self._client.publish(f"headworks/{identity}/telemetry", payload, qos=1)
+        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
+            return False
         with self._lock:
-            info = self._client.publish(f"headworks/{identity}/telemetry", payload, qos=1)
-            if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
-                return False
+            if info.mid in self._early:
+                return self._early.pop(info.mid)
             self._waiting[info.mid] = future
         return await future
 
     def _on_publish(self, _: mqtt.Client, __: object, mid: int, reason: ReasonCode, ___: Properties | None) -> None:
         with self._lock:
             future = self._waiting.pop(mid, None)
+            if future is None:
+                self._early[mid] = not reason.is_failure
         if future is not None:
             future.get_loop().call_soon_threadsafe(_settle, future, not reason.is_failure)
 

@@ -1,6 +1,6 @@
 """Replay of recorded CSV files through the gateways: real input with its real gaps, repeats and jumping clocks.
 
-A checkpoint beside the file says how far it was acknowledged; a run that was interrupted goes on from there.
+A checkpoint says how far a file was acknowledged; a run that was interrupted goes on from there.
 """
 
 from __future__ import annotations
@@ -52,23 +52,35 @@ class _Row:
     values: list[tuple[int, Measurement]]
 
 
-async def replay(
-    path: Path, mapping: Mapping, *, coap: tuple[str, int] | None = None, mqtt_url: str | None = None, speed: float = 0.0,
-    restart: bool = False, ledger: Path | None = None, report: Callable[[Replayed], None] = lambda _: None,
-    stop: asyncio.Event | None = None,
-) -> Replayed:  # fmt: skip
-    """Send a file by CoAP or MQTT at `speed` times its own pace (0: as fast as it is acknowledged).
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to reach the platform: by CoAP or by MQTT."""
 
-    `ReplayError` where the file does not fit the mapping, `OSError` where it or the gateway cannot be reached.
+    coap: tuple[str, int] | None = None
+    mqtt_url: str | None = None
+
+
+async def replay(
+    path: Path,
+    mapping: Mapping,
+    way: Way,
+    checkpoint: Path,
+    *,
+    speed: float = 0.0,
+    ledger: Path | None = None,
+    report: Callable[[Replayed], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
+) -> Replayed:
+    """Send a file at `speed` times its own pace (0: as fast as it is acknowledged).
+
+    `checkpoint` keeps how far it was acknowledged, and is removed at the end. `ReplayError` where the file does not fit
+    the mapping, `OSError` where it or the gateway cannot be reached.
     """
     stop = stop or asyncio.Event()
-    checkpoint = (
-        path.with_name(f"{path.name}.replay.json") if path.parent.exists() else Path(f"{path.name}.replay.json")
-    )
     fingerprint = _fingerprint(path, mapping)
-    done = 0 if restart else _resume(checkpoint, fingerprint)
+    done = _resume(checkpoint, fingerprint)
     state = Replayed(rows=done, total_rows=_count(path))
-    sender = _Sender(coap, mqtt_url)
+    sender = _Sender(way)
     book = Ledger(ledger) if ledger else None
     await sender.open()
     try:
@@ -91,7 +103,7 @@ async def replay(
         sender.close()
         if book is not None:
             book.close()
-    checkpoint.unlink(missing_ok=True)
+    _forget(checkpoint)
     return state
 
 
@@ -119,7 +131,8 @@ async def _send(
 class _Sender:
     """One way to the gateways."""
 
-    def __init__(self, coap: tuple[str, int] | None, mqtt_url: str | None) -> None:
+    def __init__(self, way: Way) -> None:
+        coap, mqtt_url = way.coap, way.mqtt_url
         self._coap_address = coap
         self._coap = CoapClient(random.Random(), ack_timeout=2.0) if coap else None  # noqa: S311 - message ids
         self._mqtt = MqttClient(mqtt_url, f"headworks-replay-{random.randrange(1 << 32):08x}") if mqtt_url else None  # noqa: S311
@@ -225,7 +238,12 @@ def _resume(checkpoint: Path, fingerprint: str) -> int:
         return 0
 
 
+def _forget(checkpoint: Path) -> None:
+    checkpoint.unlink(missing_ok=True)
+
+
 def _save(checkpoint: Path, fingerprint: str, rows: int) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     part = checkpoint.with_suffix(".part")
     part.write_text(json.dumps({"file": fingerprint, "rows": rows}), "utf-8")
     part.replace(checkpoint)

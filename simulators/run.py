@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -118,7 +119,8 @@ async def simulate(
         stopping = asyncio.create_task(stop.wait())
         while not playing.done() and not stop.is_set():
             report(progress)
-            await asyncio.wait({playing, stopping}, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {playing, stopping}
+            await asyncio.wait(waiting, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
         if not playing.done():
             playing.cancel()
         with suppress(asyncio.CancelledError):
