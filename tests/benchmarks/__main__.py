@@ -39,7 +39,7 @@ def main() -> int:
         ):
             database = prepare(postgres.url)
             for name, run in (
-                ("the engine", lambda: bench_engine.run()),
+                ("the engine", bench_engine.figures),
                 ("the writing path", lambda: bench_writer.run(postgres.url, folder)),
                 ("the gateways", lambda: bench_gateways.run(postgres.url, broker.url, folder)),
             ):

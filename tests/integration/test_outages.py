@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from deploy.provision import Installation
+from devices.model import SECOND
 from devices.profile import shipped_profiles
 from headworks.embedded import EmbeddedBroker, EmbeddedPostgres
 from headworks.service import Doors, prepare
@@ -20,7 +21,6 @@ from storage.database import connect
 from storage.registry import register
 from tests.conftest import PUMP
 from tests.integration.test_gateways import (
-    SECOND,
     T0,
     ask_http,
     coap,

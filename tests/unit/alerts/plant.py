@@ -72,6 +72,15 @@ class House:
     def apply(self, readings: Iterable[Reading], *, crash: bool = False) -> list[AlarmChange]:
         """Hand readings to the engine; with `crash` what follows is lost before it is written, and the engine too."""
         changes = self.engine.apply(list(readings), self.devices, self.history, self.journal)
+        held = {(alarm.rule, alarm.device, alarm.raised_at): alarm for alarm in self.alarms}
+        for change in changes:
+            if change.before is not None:
+                before = held.pop((change.before.rule, change.before.device, change.before.raised_at))
+                assert before == change.before, "a change begins with what the journal holds"
+            if change.after is not None:
+                key = (change.after.rule, change.after.device, change.after.raised_at)
+                assert key not in held, "the journal is told nothing that it holds already"
+                held[key] = change.after
         if crash:
             self.restart()
         else:

@@ -75,6 +75,13 @@ def test_no_sample_means_no_transition_however_long_ago_the_delay_ended() -> Non
     assert of(rule(on_delay="5m"), series("vibration", [6, 6])) == []
 
 
+def test_a_value_is_valid_up_to_and_including_its_validity() -> None:
+    tested = rule("vibration > 5 and running", validity="2m")
+    readings = series("running", [1])
+    assert of(tested, [*readings, *series("vibration", [6], start=T0 + 2 * MINUTE)]) == [(2, 2, None)]
+    assert of(tested, [*readings, *series("vibration", [6], start=T0 + 2 * MINUTE + 1)]) == []
+
+
 def test_beyond_its_validity_a_verdict_does_not_count_towards_a_delay() -> None:
     silent = [6.0, *[None] * 59, *[6.0] * 6]
     # 10 minutes of the hour are known (two reporting intervals), the rest comes from the samples after it.
@@ -215,10 +222,14 @@ def deliver_at_random(rules: Sequence[Rule], readings: list[Reading], chance: ra
     return house
 
 
-def test_two_thousand_random_deliveries_end_in_the_journal_of_perfect_delivery() -> None:
+def test_two_thousand_random_deliveries_end_in_the_journal_of_perfect_delivery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     chance = random.Random(20261123)
     changes: set[bool] = set()
     for _ in range(2000):
+        # Snapshots close together, so that short series go back to each kind of them.
+        monkeypatch.setattr("alerts.track.SPACING", chance.choice((0, MINUTE, 5 * MINUTE, 15 * MINUTE)))
         rules = [
             rule(
                 chance.choice(CONDITIONS),
@@ -310,10 +321,39 @@ def test_a_late_uplink_reads_only_a_little_more_history_than_it_is_late() -> Non
         assert age <= end - start <= 8 * age + HOUR
 
 
+def test_only_what_is_later_than_every_snapshot_has_the_whole_history_read() -> None:
+    house = House([rule("vibration > 5 or flow > 5")])
+    for number in range(12 * 60):
+        house.deliver(series("vibration", [number % 9], start=T0 + number * MINUTE))
+    asked: list[Instant | None] = []
+
+    def history(identity: str, since: Instant | None) -> list[Reading]:
+        asked.append(since)
+        return house.history(identity, since)
+
+    for number in (718, 717, 700, 600, 300, 60):
+        late = series("flow", [1], start=T0 + number * MINUTE)
+        house.commit(late)
+        house.engine.apply(late, house.devices, history, house.journal)
+    assert len(asked) == 6
+    assert all(since is not None and since > T0 for since in asked)
+
+
+def test_what_was_committed_but_not_handed_in_yet_is_in_order_when_it_comes() -> None:
+    house = House([rule()])
+    house.deliver(series("vibration", [1, None, 1, 1]))
+    late, newer = series("vibration", [6], start=T0 + MINUTE), series("vibration", [6, 6], start=T0 + 4 * MINUTE)
+    house.commit([*late, *newer])
+    house.apply(late)
+    asked = house.lookups
+    assert kinds(house.apply(newer)) == ["raised"]
+    assert house.lookups == asked
+
+
 def test_the_state_of_a_device_does_not_grow_with_its_past() -> None:
     house = House([rule("vibration > 5 and running", on_delay="3m")])
-    for number in range(0, 20 * 24 * 60, 30):
-        house.deliver(series("vibration", [number % 7], start=T0 + number * MINUTE))
+    for number in range(0, 300 * 24, 3):
+        house.deliver(series("vibration", [number % 7], start=T0 + number * HOUR))
     _, track = house.engine._tracks[PUMP.identity]
     assert len(track._snapshots) <= SNAPSHOTS
 
@@ -387,6 +427,28 @@ def test_what_retention_has_dropped_stays_in_the_journal() -> None:
     changes = house.deliver(series("vibration", [1, 1], start=T0 + 6 * MINUTE))
     assert kinds(changes) == ["cleared"]
     assert [minutes(alarm) for alarm in house.alarms] == [(0, 0, 2), (4, 4, 7)]
+
+
+def test_an_alarm_from_before_what_retention_left_can_still_be_reopened() -> None:
+    house = House([rule(off_delay="1m")])
+    house.deliver([*series("vibration", [6, 6]), *series("vibration", [1, 1], start=T0 + 4 * MINUTE)])
+    assert [minutes(alarm) for alarm in house.alarms] == [(0, 0, 5)]
+    house.stored = {key: reading for key, reading in house.stored.items() if key[2] > T0 + 2 * MINUTE}
+    house.restart()
+    late = series("vibration", [6], start=T0 + 4 * MINUTE + 30 * SECOND)
+    assert kinds(house.deliver(late)) == ["amended"]
+    assert [minutes(alarm) for alarm in house.alarms] == [(0, 0, None)]
+
+
+def test_a_late_reading_takes_nothing_back_that_retention_has_dropped() -> None:
+    house = House([rule()])
+    for number in range(0, 240, 10):
+        house.deliver(series("vibration", [1] * 8 + [6, 1], start=T0 + number * MINUTE))
+    before = house.alarms
+    assert len(before) == 24
+    house.stored = {key: reading for key, reading in house.stored.items() if key[2] > T0 + 200 * MINUTE}
+    assert house.apply(series("vibration", [1], start=T0 + 100 * MINUTE + SECOND)) == []
+    assert house.alarms == before
 
 
 def test_a_reading_that_retention_dropped_before_it_was_judged_is_no_error() -> None:
