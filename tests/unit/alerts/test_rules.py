@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from alerts.engine import judge
@@ -208,3 +210,9 @@ def test_a_battery_that_is_told_once_a_day_is_called() -> None:
     readings = series("battery", [20, 14, 14], step=24 * 60 * MINUTE)
     (alarm,) = judge(SHIPPED["battery-low"], PUMP, PROFILES[PUMP.profile], readings)
     assert alarm.raised_at == T0 + 48 * 60 * MINUTE
+
+
+def test_the_rule_in_the_readme_is_one() -> None:
+    text = (Path(__file__).parents[3] / "alerts" / "README.md").read_text("utf-8")
+    (one,) = load_rules(text.split("```yaml\n")[1].split("```")[0], "README.md")
+    assert one.parsed.design == ("rated_pressure",)
