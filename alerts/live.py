@@ -46,8 +46,8 @@ class Ports:
     """What this needs of the database; each may raise `UnavailableError`."""
 
     devices: Callable[[Sequence[str]], Mapping[str, Device]]
-    history: Callable[[str, Instant | None], Sequence[Reading]]
-    journal: Callable[[str], Sequence[Alarm]]
+    history: Callable[[Sequence[str], Instant | None], Sequence[Reading]]
+    journal: Callable[[Sequence[str]], Sequence[Alarm]]
     position: Callable[[], int]
     changed: Callable[[int, Iterable[int]], Changed]
     record: Callable[[Sequence[AlarmChange], int], None]
@@ -75,6 +75,13 @@ class LiveEngine:
         self._unwritten: list[AlarmChange] = []
         self._written: int | None = None
         self._devices: dict[str, Device] = {}
+        # Transactions that the last scan saw and that had not been handed over: perhaps on their way, so they get until
+        # the next scan.
+        self._late: set[int] = set()
+        # Devices that the engine has met; the first meeting needs their past, which is read for many at once.
+        self._met: set[str] = set()
+        self._pasts: dict[str, list[Reading]] = {}
+        self._journals: dict[str, list[Alarm]] = {}
         # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
         self._again: dict[str, Instant] = {}
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -122,7 +129,7 @@ class LiveEngine:
                 self._judge(handed)
                 now = self._monotonic()
                 if closing or asked or now - scanned_at >= SCAN_SECONDS:
-                    self._scan()
+                    self._scan(everything=closing or asked)
                     scanned_at = now
                 self._write()
                 if now - refreshed_at >= DEVICES_SECONDS:
@@ -161,7 +168,7 @@ class LiveEngine:
             self._apply(readings)
         self._known.update(transaction for transaction, _ in handed)
 
-    def _scan(self) -> None:
+    def _scan(self, *, everything: bool) -> None:
         """Judge what the uplink log knows and we do not, and learn up to where everything is judged."""
         if self._position is None:
             self._position = self._ports.position()
@@ -169,16 +176,23 @@ class LiveEngine:
             again, self._again = self._again, {}
             self._from_database(again)
         changed = self._ports.changed(self._position, self._known)
-        self._from_database(changed.since)
-        self._known |= changed.transactions
+        self._judge(self._take(0))
+        new = [uplink for uplink in changed.uplinks if uplink.transaction not in self._known]
+        due = [uplink for uplink in new if everything or uplink.transaction in self._late]
+        since: dict[str, Instant] = {}
+        for uplink in due:
+            since[uplink.device] = min(uplink.since, since.get(uplink.device, uplink.since))
+        self._from_database(since)
+        self._known |= {uplink.transaction for uplink in due}
+        self._late = {uplink.transaction for uplink in new} - self._known
         self._known = {number for number in self._known if number >= changed.watermark}
-        self._position = changed.watermark
+        self._position = min([changed.watermark, *self._late])
 
     def _from_database(self, since: Mapping[str, Instant]) -> None:
         left = dict(since)
         try:
             for identity, first in since.items():
-                self._apply(self._ports.history(identity, first))
+                self._apply(self._ports.history([identity], first))
                 del left[identity]
         except UnavailableError:
             self._remember(left)
@@ -191,8 +205,10 @@ class LiveEngine:
             unknown = [identity for identity in identities if identity not in self._devices]
             if unknown:
                 self._devices.update(self._ports.devices(unknown))
-            changes = self._engine.apply(readings, self._devices, self._ports.history, self._journal)
+            self._meet([identity for identity in identities if identity not in self._met])
+            changes = self._engine.apply(readings, self._devices, self._history, self._journal)
         except BaseException:
+            self._met -= identities
             first: dict[str, Instant] = {}
             for reading in readings:
                 first[reading.device] = min(reading.measured_at, first.get(reading.device, reading.measured_at))
@@ -201,10 +217,30 @@ class LiveEngine:
         JUDGED.inc(len(readings))
         self._unwritten.extend(changes)
 
+    def _meet(self, identities: Sequence[str]) -> None:
+        """Read the past of devices that the engine meets for the first time: one question for many instead of two for
+        each, which after a start is most of the work."""
+        self._pasts.clear()
+        self._journals.clear()
+        if len(identities) > 1:
+            for identity in identities:
+                self._pasts[identity], self._journals[identity] = [], []
+            for reading in self._ports.history(identities, None):
+                self._pasts[reading.device].append(reading)
+            for alarm in self._ports.journal(identities):
+                self._journals[alarm.device].append(alarm)
+        self._met.update(identities)
+
+    def _history(self, identity: str, since: Instant | None) -> Sequence[Reading]:
+        if since is None and identity in self._pasts:
+            return self._pasts[identity]
+        return self._ports.history([identity], since)
+
     def _journal(self, identity: str) -> Sequence[Alarm]:
         """What the journal holds, with what is judged and not yet written."""
         mine = [change for change in self._unwritten if change.alarm.device == identity]
-        return applied(self._ports.journal(identity), mine)
+        held = self._journals.get(identity)
+        return applied(self._ports.journal([identity]) if held is None else held, mine)
 
     def _remember(self, since: Mapping[str, Instant]) -> None:
         for identity, first in since.items():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from devices.model import Instant, Reading, Reason, Transport, Uplink
 
@@ -57,13 +58,19 @@ class Committed:
     refused: tuple[QuarantineRecord, ...] = ()
 
 
+class LoggedUplink(NamedTuple):
+    """What the uplink log says of one device in one transaction."""
+
+    transaction: int
+    device: str
+    since: Instant
+    """The earliest sample time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Changed:
     """What the uplink log says has come since a position."""
 
-    since: dict[str, Instant]
-    """By device: the earliest sample time among its new uplinks."""
-    transactions: frozenset[int]
-    """The writing transactions these uplinks belong to."""
+    uplinks: list[LoggedUplink]
     watermark: int
     """Every transaction below this number is finished: a position that is safe to resume from."""

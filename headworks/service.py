@@ -205,11 +205,11 @@ class Platform:
     def _ports(self) -> Ports:
         session = self._judging
 
-        def occurrences(identity: str) -> Sequence[Alarm]:
-            return session.run(lambda connection: journal.occurrences(connection, identity))
+        def occurrences(identities: Sequence[str]) -> Sequence[Alarm]:
+            return session.run(lambda connection: journal.occurrences(connection, identities))
 
-        def readings(identity: str, since: Instant | None) -> Sequence[Reading]:
-            return session.run(lambda connection: history.readings(connection, identity, since))
+        def readings(identities: Sequence[str], since: Instant | None) -> Sequence[Reading]:
+            return session.run(lambda connection: history.readings(connection, identities, since))
 
         def changed(position: int, known: Iterable[int]) -> Changed:
             return session.run(lambda connection: history.changed(connection, position, known))

@@ -174,9 +174,9 @@ class Pipeline:
             log.info("store.available")
         self._retry_at = 0.0
         counters.STORE_AVAILABLE.set(1)
+        self._judge(batch, committed)
         for entry, outcome in zip(taken, _final(batch, taken, outcomes, committed), strict=True):
             self._answer(entry, outcome)
-        self._judge(batch, committed)
         self._count(batch, committed)
 
     def _postpone(self, taken: Sequence[_Submission], why: str) -> None:

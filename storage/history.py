@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
-from devices.batch import Changed
+from devices.batch import Changed, LoggedUplink
 from devices.model import Instant, Quality, Reading, moment
 from storage.database import Connection, unavailable
 
+_QUALITIES = {int(quality): quality for quality in Quality}
 _MICROSECONDS = "(extract(epoch FROM {}) * 1000000)::bigint"
 
 
-def readings(connection: Connection, identity: str, since: Instant | None = None) -> list[Reading]:
-    """A device's readings from `since` on (all if None), by sample time."""
+HORIZON = timedelta(days=14)
+"""How much of a device's past is judged again at the most: what comes later than this is stored, but no longer changes
+an alarm. It bounds what a start has to read."""
+
+
+def readings(connection: Connection, identities: Sequence[str], since: Instant | None = None) -> list[Reading]:
+    """The readings of devices from `since` on, by device and sample time; from `HORIZON` before each one's newest
+    reading if None."""
     with unavailable():
         rows = connection.execute(
-            f"SELECT m.name, {_MICROSECONDS.format('r.measured_at')}, r.value, r.quality"  # noqa: S608 - a constant
-            " FROM reading r JOIN metric m USING (metric_id)"
-            " WHERE r.device_id = (SELECT device_id FROM device WHERE identity = %s)"
-            " AND r.measured_at >= coalesce(%s, '-infinity'::timestamptz) ORDER BY r.measured_at, m.name",
-            (identity, None if since is None else moment(since)),
+            f"SELECT d.identity, m.name, {_MICROSECONDS.format('r.measured_at')}, r.value, r.quality"  # noqa: S608
+            " FROM device d JOIN reading r USING (device_id) JOIN metric m USING (metric_id)"
+            " WHERE d.identity = ANY(%(identities)s) AND r.measured_at >= coalesce(%(since)s,"
+            "  (SELECT max(l.measured_at) FROM latest l WHERE l.device_id = d.device_id) - %(horizon)s)"
+            " ORDER BY d.identity, r.measured_at, m.name",
+            {
+                "identities": list(identities),
+                "since": None if since is None else moment(since),
+                "horizon": HORIZON,
+            },
         ).fetchall()
     return [
-        Reading(identity, metric, at, value, Quality(quality))  # type: ignore[arg-type]
-        for metric, at, value, quality in rows
+        Reading(device, metric, at, value, _QUALITIES[quality])  # type: ignore[arg-type,index]
+        for device, metric, at, value, quality in rows
     ]
 
 
 def changed(connection: Connection, position: int, known: Iterable[int] = ()) -> Changed:
-    """The devices with uplinks from transactions at or after `position` that are not among the `known` ones.
+    """The uplinks of transactions at or after `position` that are not among the `known` ones.
 
     A transaction that began earlier may commit later; so the safe position is the oldest one still running, and what
     lies between it and now is seen again.
@@ -43,8 +56,5 @@ def changed(connection: Connection, position: int, known: Iterable[int] = ()) ->
             " WHERE u.xid >= %s::text::xid8 AND u.xid <> ALL(%s::text[]::xid8[]) GROUP BY 1, 2",
             (position, [str(number) for number in known]),
         ).fetchall()
-    since: dict[str, Instant] = {}
-    for _, identity, first in rows:
-        at = int(str(first))
-        since[str(identity)] = min(at, since.get(str(identity), at))
-    return Changed(since, frozenset(int(str(number)) for number, _, _ in rows), max(position, watermark))
+    uplinks = [LoggedUplink(int(str(number)), str(device), int(str(first))) for number, device, first in rows]
+    return Changed(uplinks, max(position, watermark))

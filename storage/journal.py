@@ -30,13 +30,13 @@ WHERE alarm_id = %(number)s
 """
 
 
-def occurrences(connection: Connection, identity: str) -> list[Alarm]:
-    """Every occurrence of a device that was not retracted, oldest first."""
+def occurrences(connection: Connection, identities: Sequence[str]) -> list[Alarm]:
+    """Every occurrence of these devices that was not retracted, oldest first."""
     with unavailable():
         rows = connection.execute(
             f"SELECT {_OCCURRENCE} FROM alarm JOIN device USING (device_id)"  # noqa: S608 - a constant
-            " WHERE device.identity = %s AND NOT retracted ORDER BY raised_at, rule",
-            (identity,),
+            " WHERE device.identity = ANY(%s) AND NOT retracted ORDER BY raised_at, rule",
+            (list(identities),),
         ).fetchall()
     return [_alarm(row) for row in rows]
 

@@ -53,7 +53,7 @@ def test_a_batch_is_stored_with_its_log_and_latest_values(registered: str, write
     )
     assert (done.stored, done.duplicates, done.refused) == (3, 0, ())
     with connect(registered) as connection:
-        assert history.readings(connection, PUMP.identity) == [reading("flow", value=12.5), reading()]
+        assert history.readings(connection, [PUMP.identity]) == [reading("flow", value=12.5), reading()]
         pump = find(connection, [PUMP.identity])[PUMP.identity]
         assert [
             (entry.metric, entry.value, entry.unit, entry.quality) for entry in latest(connection, pump.device_id)
@@ -91,7 +91,7 @@ def test_another_value_for_a_stored_reading_is_kept_in_quarantine(
         (Reason.CONFLICTING_VALUE, b"other", 1)
     ]
     with connect(registered) as connection:
-        assert history.readings(connection, PUMP.identity) == [reading("flow"), reading(value=4.2)]
+        assert history.readings(connection, [PUMP.identity]) == [reading("flow"), reading(value=4.2)]
     assert rows(registered, "SELECT reason, payload FROM quarantine") == [("conflicting_value", b"other")]
 
 
@@ -176,7 +176,7 @@ def test_whatever_arrives_how_often_each_key_is_stored_once_with_its_first_value
                 conflicts += expected.setdefault((metric, T0 + at), float(value)) != value
         writer.commit(Batch(uplinks))
     with connect(registered) as connection:
-        stored = {(r.metric, r.measured_at): r.value for r in history.readings(connection, PUMP.identity)}
+        stored = {(r.metric, r.measured_at): r.value for r in history.readings(connection, [PUMP.identity])}
         assert stored == expected
         assert counts(connection).readings == len(expected)
         assert bool(counts(connection).quarantined.get("conflicting_value")) == bool(conflicts)
@@ -261,7 +261,7 @@ def test_the_journal_holds_what_the_changes_say_and_keeps_their_history(register
     with connect(registered) as connection:
         raised = [AlarmChange(ChangeKind.RAISED, None, alarm(T0)), AlarmChange(ChangeKind.CLEARED, alarm(T0), first)]
         journal.record(connection, [*raised, AlarmChange(ChangeKind.RAISED, None, second)], 7)
-        assert journal.occurrences(connection, PUMP.identity) == [first, second]
+        assert journal.occurrences(connection, [PUMP.identity]) == [first, second]
         # The first takes the time that the second had: only the net effect may be seen.
         moved, gone = alarm(T0 + 20, T0 + 25), alarm(T0 + 30)
         journal.record(
@@ -269,7 +269,7 @@ def test_the_journal_holds_what_the_changes_say_and_keeps_their_history(register
             [AlarmChange(ChangeKind.AMENDED, first, moved), AlarmChange(ChangeKind.AMENDED, second, gone)],
             9,
         )
-        assert journal.occurrences(connection, PUMP.identity) == [moved, gone]
+        assert journal.occurrences(connection, [PUMP.identity]) == [moved, gone]
         journal.record(connection, [AlarmChange(ChangeKind.RETRACTED, gone, None)], 8)
         assert journal.all_occurrences(connection) == [moved]
         assert journal.position(connection) == 9
@@ -288,13 +288,12 @@ def test_raising_the_same_occurrence_again_changes_nothing(registered: str) -> N
 def test_the_uplink_log_says_what_is_new_since_a_position(registered: str, writer: Writer) -> None:
     with connect(registered) as connection:
         begin = history.changed(connection, 0)
-        assert begin.since == {}
+        assert begin.uplinks == []
         first = writer.commit(Batch([record([reading(at=T0 + 5), reading(at=T0 + 2)])]))
         changed = history.changed(connection, begin.watermark)
-        assert changed.since == {PUMP.identity: T0 + 2}
-        assert changed.transactions == {first.transaction}
-        assert history.changed(connection, changed.watermark).since == {}
-        assert history.changed(connection, begin.watermark, changed.transactions).since == {}
+        assert changed.uplinks == [(first.transaction, PUMP.identity, T0 + 2)]
+        assert history.changed(connection, changed.watermark).uplinks == []
+        assert history.changed(connection, begin.watermark, [first.transaction]).uplinks == []
 
 
 def test_a_commit_that_overtakes_another_is_not_skipped(registered: str, writer: Writer) -> None:
@@ -309,9 +308,21 @@ def test_a_commit_that_overtakes_another_is_not_skipped(registered: str, writer:
         )
         writer.commit(Batch([record([reading()])]))
         changed = history.changed(connection, begin)
-        assert changed.since.keys() == {PUMP.identity}
+        assert [uplink.device for uplink in changed.uplinks] == [PUMP.identity]
         slow.commit()
-        assert history.changed(connection, changed.watermark, changed.transactions).since.keys() == {VALVE.identity}
+        seen = [uplink.transaction for uplink in changed.uplinks]
+        late = history.changed(connection, changed.watermark, seen)
+        assert [uplink.device for uplink in late.uplinks] == [VALVE.identity]
+
+
+def test_the_past_that_is_judged_again_is_bounded(registered: str, writer: Writer) -> None:
+    days = [reading(at=T0 - i * 24 * 60 * MINUTE) for i in range(30)]
+    writer.commit(Batch([record(days), record([reading(device=VALVE.identity)])]))
+    with connect(registered) as connection:
+        found = history.readings(connection, [PUMP.identity, VALVE.identity])
+        assert sum(entry.device == PUMP.identity for entry in found) == 15
+        assert sum(entry.device == VALVE.identity for entry in found) == 1
+        assert len(history.readings(connection, [PUMP.identity], T0 - 30 * 24 * 60 * MINUTE)) == 30
 
 
 def test_the_audit_finds_what_is_missing(registered: str, writer: Writer) -> None:
@@ -331,4 +342,4 @@ def test_quality_survives_storage(registered: str, writer: Writer) -> None:
     bad = reading()._replace(quality=Quality.BAD)
     writer.commit(Batch([record([bad])]))
     with connect(registered) as connection:
-        assert history.readings(connection, PUMP.identity) == [bad]
+        assert history.readings(connection, [PUMP.identity]) == [bad]
