@@ -70,9 +70,7 @@ class Mapping(DocumentModel):
     def _devices_exist(self) -> Mapping:
         for name, column in self.columns.items():
             if column.device >= len(self.devices):
-                raise ValueError(
-                    f"column ‘{name}’ is of device {column.device}, but there are {len(self.devices)} (from 0)"
-                )
+                raise ValueError(f"column ‘{name}’: there is no device {column.device}; they are counted from 0")
         seen = {(column.device, column.metric) for column in self.columns.values()}
         if len(seen) < len(self.columns):
             raise ValueError("two columns are the same metric of the same device; give one of them another device")
