@@ -14,7 +14,7 @@ setup:  ## the virtual environment and the locked Python dependencies
 	@$(PYTHON) deploy/bootstrap.py --venv $(VENV)
 
 services: setup  ## fetch TimescaleDB, mosquitto and libcoap once into the user's cache
-	@$(BIN)/python -m deploy.provision
+	@$(BIN)/python -m deploy.provision --link $(BIN)
 
 demo: services  ## one day of a simulated plant, checked against ground truth; writes build/demo.json
 	@$(BIN)/headworks demo

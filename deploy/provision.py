@@ -10,6 +10,7 @@ installed on it, no maintainer script runs, no service is created.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -108,9 +109,14 @@ def cache_directory() -> Path:
 
 
 def main() -> int:
-    """`python -m deploy.provision`: silent where everything is there."""
+    """`python -m deploy.provision [--link DIR]`: silent where everything is there."""
+    parser = argparse.ArgumentParser(description="Fetch the embedded services into the user's cache.")
+    parser.add_argument("--link", type=Path, help="also link the fetched command-line clients into this folder")
+    arguments = parser.parse_args()
     try:
-        provision(lambda line: print(line, flush=True))
+        found = provision(lambda line: print(line, flush=True))
+        if arguments.link is not None:
+            link_clients(found, arguments.link)
     except ProvisionError as error:
         print(f"headworks: {error}", file=sys.stderr)
         return 1
@@ -118,6 +124,23 @@ def main() -> int:
         print("\nStopped; the next run goes on from here.", file=sys.stderr)
         return 130
     return 0
+
+
+def link_clients(found: Installation, folder: Path) -> None:
+    """Make `coap-client`, `mosquitto_pub`, `mosquitto_sub` and `psql` reachable by their names in a folder."""
+    psql = found.postgres_bin / "psql"
+    clients = {
+        "coap-client": found.coap_client,
+        "mosquitto_pub": found.mosquitto_pub,
+        "mosquitto_sub": found.mosquitto_sub,
+        "psql": psql if psql.exists() else None,
+    }
+    for name, program in clients.items():
+        link = folder / name
+        if program is None or (link.is_symlink() and link.readlink() == program):
+            continue
+        link.unlink(missing_ok=True)
+        link.symlink_to(program)
 
 
 def _routes() -> tuple[str, ...]:
