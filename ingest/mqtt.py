@@ -81,11 +81,13 @@ class MqttGateway:
         # given it to another message, and acknowledging that one unread would lose it.
         self._generation = 0
         self._lock = threading.Lock()
+        self._subscribed = False
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
         )
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(min_delay=1, max_delay=30)
         if broker.username is not None:
@@ -110,8 +112,8 @@ class MqttGateway:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker has us as a client now."""
-        return self._client.is_connected()
+        """Whether the broker has us as a subscriber now."""
+        return self._subscribed and self._client.is_connected()
 
     def _on_connect(
         self, client: mqtt.Client, _: object, flags: mqtt.ConnectFlags, reason: ReasonCode, __: Properties | None
@@ -121,15 +123,25 @@ class MqttGateway:
             return
         with self._lock:
             self._generation += 1
-        counters.BROKER_CONNECTED.set(1)
         log.info("mqtt.connected", broker=f"{self._broker.host}:{self._broker.port}", resumed=flags.session_present)
         client.subscribe(FILTER, qos=1)
+
+    def _on_subscribe(
+        self, _: mqtt.Client, __: object, ___: int, reasons: list[ReasonCode], ____: Properties | None
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            log.warning("mqtt.subscription_refused", filter=FILTER, reason=refused[0], hint="check the broker's ACL")
+            return
+        self._subscribed = True
+        counters.BROKER_CONNECTED.set(1)
 
     def _on_disconnect(
         self, _: mqtt.Client, __: object, ___: mqtt.DisconnectFlags, reason: ReasonCode, ____: Properties | None
     ) -> None:
         with self._lock:
             self._generation += 1
+        self._subscribed = False
         counters.BROKER_CONNECTED.set(0)
         log.warning("mqtt.disconnected", reason=str(reason))
 

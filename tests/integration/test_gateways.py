@@ -36,6 +36,19 @@ def free_port(kind: socket.SocketKind) -> int:
         return int(probe.getsockname()[1])
 
 
+def eventually(question: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    """Poll for a condition of another process."""
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.02)
+
+
+def ask_http(doors: Doors, path: str) -> tuple[int, str]:
+    answer = httpx.get(doors.http + path)
+    return answer.status_code, answer.text
+
+
 @contextmanager
 def running(database_url: str, broker_url: str) -> Iterator[Doors]:
     """A platform in this process, in an event loop of its own thread."""
@@ -57,6 +70,8 @@ def running(database_url: str, broker_url: str) -> Iterator[Doors]:
     thread.start()
     try:
         assert up.wait(20), "the platform did not come up"
+        # Without a subscription the broker has nobody to keep a message for.
+        eventually(lambda: ask_http(found[0], "/healthz")[0] == 200, "the gateway is subscribed")
         yield found[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
@@ -89,14 +104,6 @@ def coap(
 def query(url: str, text: str) -> list[tuple[object, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
         return connection.execute(text.encode()).fetchall()
-
-
-def eventually(question: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    """Poll for a condition of another process."""
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.02)
 
 
 def pack(
@@ -253,11 +260,6 @@ def test_an_alarm_follows_a_reading(platform: Doors, registered: str) -> None:
     alarms = "SELECT rule, tag FROM alarm JOIN device USING (device_id)"
     eventually(lambda: query(registered, alarms) == [("bearing-temperature-high", "P-101")], "the alarm is raised")
     assert query(registered, "SELECT kind FROM alarm_event") == [("raised",)]
-
-
-def ask_http(doors: Doors, path: str) -> tuple[int, str]:
-    answer = httpx.get(doors.http + path)
-    return answer.status_code, answer.text
 
 
 def test_health_and_metrics_are_served(platform: Doors, broker_url: str) -> None:
