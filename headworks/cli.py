@@ -10,9 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from deploy.problems import ProvisionError
 from devices.document import DocumentError
 from devices.errors import UnavailableError
 from headworks import cli_devices, cli_rules, cli_simulate
+from headworks.embedded import EmbeddedServiceError
 from headworks.running import database_url
 from headworks.settings import SettingsError, load_settings
 from storage.migrate import MigrationError
@@ -98,13 +100,18 @@ def doctor() -> None:
     raise typer.Exit(run_doctor(load_settings()))
 
 
+_EXPECTED = (
+    SettingsError, DocumentError, UnavailableError, MigrationError, EmbeddedServiceError, ProvisionError, OSError,
+)  # fmt: skip
+
+
 def main() -> None:
-    """Run a command; an error that the user can do something about is one line, not a traceback."""
+    """Run a command; an error that the user can do something about is a message, not a traceback."""
     try:
         app()
-    except (SettingsError, DocumentError, UnavailableError, MigrationError) as error:
+    except BrokenPipeError:
+        sys.exit(0)
+    except _EXPECTED as error:
         for line in str(error).splitlines():
             err.print(f"headworks: {line}", style="red" if sys.stderr.isatty() else None, markup=False)
         sys.exit(2)
-    except BrokenPipeError:
-        sys.exit(0)

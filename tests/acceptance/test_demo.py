@@ -1,0 +1,33 @@
+"""The demo as a user runs it: it ends by itself, and what it writes is what it promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_demo_ends_well_and_writes_its_result(scratch: Path, tmp_path: Path) -> None:
+    output = tmp_path / "demo.json"
+    state = scratch / "demo-state"
+    done = subprocess.run(
+        [sys.executable, "-m", "headworks", "demo", "--seconds", "15", "--seed", "7", "--output", str(output)],
+        env=os.environ | {"HEADWORKS_STATE_DIR": str(state)},
+        capture_output=True, text=True, timeout=170, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads(output.read_text())
+    assert report.keys() == {"database", "broker", "readings", "transports", "faults", "alarms", "seconds"}
+    assert report["database"].keys() == {"edition", "version"}
+    readings, transports = report["readings"], report["transports"]
+    assert readings["sent"] == readings["acknowledged"] == readings["stored"] > 200_000
+    assert readings["duplicates"] == 0
+    for transport in ("coap", "mqtt"):
+        assert transports[transport]["sent"] == transports[transport]["acknowledged"] > 0
+    assert sum(entry["sent"] for entry in transports.values()) == readings["sent"]
+    assert report["faults"]["injected"] == report["faults"]["alarmed"] >= 3
+    assert report["alarms"]["raised"] >= report["faults"]["alarmed"]
+    assert report["alarms"]["false"] == 0
+    assert list(state.iterdir()) == [], "nothing of the demo is left behind"

@@ -1,0 +1,202 @@
+"""The live loop: what was committed is judged and written once, however it reaches the engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pytest
+
+from alerts import live
+from alerts.engine import Engine, judge
+from alerts.live import LiveEngine, Ports
+from alerts.occurrences import applied
+from alerts.rules import shipped_rules
+from devices.alarm import Alarm, AlarmChange, ChangeKind
+from devices.batch import Changed, LoggedUplink
+from devices.errors import UnavailableError
+from devices.model import MINUTE, SECOND, Device, Instant, Reading
+from devices.profile import shipped_profiles
+
+T0 = 1_790_000_000 * SECOND
+DEVICE = Device("urn:dev:imei:1", "centrifugal-pump")
+PROFILES = shipped_profiles()
+RULE = next(rule for rule in shipped_rules() if rule.rule == "bearing-temperature-high")
+
+
+class Database:
+    """What the ports reach: readings with the transactions that wrote them, a journal, a position."""
+
+    def __init__(self) -> None:
+        self.commits: list[tuple[int, list[Reading]]] = []
+        self.journal: list[Alarm] = []
+        self.changes: list[AlarmChange] = []
+        self.position = 0
+        self.available = True
+        self._lock = threading.Lock()
+
+    def commit(self, readings: list[Reading]) -> int:
+        with self._lock:
+            number = len(self.commits) + 1
+            self.commits.append((number, readings))
+        return number
+
+    def ports(self) -> Ports:
+        return Ports(self._devices, self._history, self._journal, lambda: self.position, self._changed, self._record)
+
+    def _check(self) -> None:
+        if not self.available:
+            raise UnavailableError("away")
+
+    def _devices(self, identities: Sequence[str]) -> dict[str, Device]:
+        self._check()
+        return {identity: DEVICE for identity in identities if identity == DEVICE.identity}
+
+    def _history(self, identities: Sequence[str], since: Instant | None) -> list[Reading]:
+        self._check()
+        with self._lock:
+            stored = [reading for _, batch in self.commits for reading in batch]
+        return [r for r in stored if r.device in identities and (since is None or r.measured_at >= since)]
+
+    def _journal(self, identities: Sequence[str]) -> list[Alarm]:
+        self._check()
+        return [alarm for alarm in self.journal if alarm.device in identities]
+
+    def _changed(self, position: int, known: Iterable[int]) -> Changed:
+        self._check()
+        with self._lock:
+            found = [
+                LoggedUplink(number, batch[0].device, min(r.measured_at for r in batch))
+                for number, batch in self.commits
+                if number >= position and number not in set(known)
+            ]
+            return Changed(found, len(self.commits) + 1)
+
+    def _record(self, changes: Sequence[AlarmChange], position: int) -> None:
+        self._check()
+        self.changes += changes
+        self.journal = applied(self.journal, list(changes))
+        self.position = position
+
+
+Start = Callable[[], LiveEngine]
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+def start(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    monkeypatch.setattr(live, "SCAN_SECONDS", 0.05)
+    running: list[LiveEngine] = []
+
+    def begin() -> LiveEngine:
+        engine = LiveEngine(Engine([RULE], PROFILES), database.ports(), lambda *_: None, time.monotonic)
+        engine.start()
+        running.append(engine)
+        return engine
+
+    yield begin
+    for engine in running:
+        engine.close(5)
+
+
+def temperatures(first: int, *values: float) -> list[Reading]:
+    return [Reading(DEVICE.identity, "bearing_temperature", T0 + (first + i) * MINUTE, v) for i, v in enumerate(values)]
+
+
+def expected(database: Database) -> list[Alarm]:
+    everything = [reading for _, batch in database.commits for reading in batch]
+    return judge(RULE, DEVICE, PROFILES[DEVICE.profile], everything)
+
+
+HOT, COOL = [95.0] * 15, [40.0] * 15
+
+
+def test_what_is_handed_over_is_judged_and_written(database: Database, start: Start) -> None:
+    engine = start()
+    for number, values in enumerate((COOL, HOT, COOL)):
+        batch = temperatures(15 * number, *values)
+        engine.hand_over(database.commit(batch), batch)
+    assert engine.wait_idle(10)
+    assert database.journal == expected(database)
+    assert [alarm.cleared_at is not None for alarm in database.journal] == [True]
+    assert database.position == 4
+
+
+def test_what_was_committed_and_never_handed_over_is_found_in_the_log(database: Database, start: Start) -> None:
+    engine = start()
+    assert engine.wait_idle(10)
+    database.commit(temperatures(0, *HOT))  # by another gateway
+    assert engine.wait_idle(10)
+    assert database.journal == expected(database)
+    assert len(database.journal) == 1
+
+
+def test_a_start_catches_up_with_what_came_before_it(database: Database, start: Start) -> None:
+    database.commit(temperatures(0, *COOL))
+    database.commit(temperatures(15, *HOT))
+    assert start().wait_idle(10)
+    assert database.journal == expected(database)
+
+
+def test_a_restart_judges_again_and_changes_nothing(database: Database, start: Start) -> None:
+    first = start()
+    batch = temperatures(0, *HOT)
+    first.hand_over(database.commit(batch), batch)
+    assert first.wait_idle(10)
+    first.close(5)
+    before = list(database.changes)
+    database.position = 0  # as if the position had been lost: everything is new again
+    second = start()
+    assert second.wait_idle(10)
+    assert database.changes == before
+    late = temperatures(15, *COOL)
+    second.hand_over(database.commit(late), late)
+    assert second.wait_idle(10)
+    assert [change.kind for change in database.changes] == [ChangeKind.RAISED, ChangeKind.CLEARED]
+
+
+def test_a_backlog_beyond_the_limit_is_left_to_the_log(
+    database: Database, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "BACKLOG_LIMIT", 5)
+    engine = start()
+    batch = temperatures(0, *HOT)
+    engine.hand_over(database.commit(batch), batch)
+    assert engine.wait_idle(10)
+    assert database.journal == expected(database)
+
+
+def test_an_outage_delays_the_journal_and_loses_nothing(database: Database, start: Start) -> None:
+    engine = start()
+    assert engine.wait_idle(10)
+    database.available = False
+    for number, values in enumerate((COOL, HOT)):
+        batch = temperatures(15 * number, *values)
+        engine.hand_over(database.commit(batch), batch)
+    assert not engine.wait_idle(0.3)
+    assert database.journal == []
+    database.available = True
+    assert engine.wait_idle(10)
+    assert database.journal == expected(database)
+
+
+def test_late_readings_amend_what_was_written(database: Database, start: Start) -> None:
+    engine = start()
+    for batch in (temperatures(0, *COOL), temperatures(30, *HOT), temperatures(15, *HOT)):
+        engine.hand_over(database.commit(batch), batch)
+        assert engine.wait_idle(10)
+    assert database.journal == expected(database)
+    assert [change.kind for change in database.changes] == [ChangeKind.RAISED, ChangeKind.AMENDED]
+
+
+def test_closing_judges_what_was_handed_over(database: Database, start: Start) -> None:
+    engine = start()
+    batch = temperatures(0, *HOT)
+    engine.hand_over(database.commit(batch), batch)
+    engine.close(10)
+    assert database.journal == expected(database)
