@@ -113,5 +113,5 @@ def main() -> None:
         sys.exit(0)
     except _EXPECTED as error:
         for line in str(error).splitlines():
-            err.print(f"headworks: {line}", style="red" if sys.stderr.isatty() else None, markup=False)
+            err.print(f"headworks: {line}", style="red" if sys.stderr.isatty() else None, markup=False, soft_wrap=True)
         sys.exit(2)
