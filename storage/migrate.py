@@ -48,7 +48,7 @@ def migrations(*, timescaledb: bool) -> list[Migration]:
     ]
 
 
-def plan(connection: Connection) -> list[Migration]:
+def plan(connection: Connection, *, plain: bool = False) -> list[Migration]:
     """What `migrate` would still apply. `MigrationError` where an applied file was changed or is unknown here."""
     with unavailable():
         version = connection.info.server_version
@@ -60,7 +60,9 @@ def plan(connection: Connection) -> list[Migration]:
             rows = connection.execute("SELECT name, checksum FROM schema_migration").fetchall()
             applied = {str(name): str(checksum) for name, checksum in rows}
         # A database keeps the edition that it was made with; a new one takes the extension if the server offers it.
-        timescaledb = "edition_plain" not in applied and offers_timescaledb(connection)
+        timescaledb = "edition_timescaledb" in applied or (
+            not plain and "edition_plain" not in applied and offers_timescaledb(connection)
+        )
     known = migrations(timescaledb=timescaledb)
     for migration in known:
         if applied.get(migration.name, migration.checksum) != migration.checksum:
@@ -73,14 +75,17 @@ def plan(connection: Connection) -> list[Migration]:
     return [migration for migration in known if migration.name not in applied]
 
 
-def migrate(connection: Connection) -> list[str]:
-    """Apply what is missing; returns the names applied. Two migrators at once take turns."""
+def migrate(connection: Connection, *, plain: bool = False) -> list[str]:
+    """Apply what is missing; returns the names applied. Two migrators at once take turns.
+
+    `plain` makes a new database without TimescaleDB although the server offers it.
+    """
     done: list[str] = []
     with unavailable():
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         try:
             connection.execute(_BOOK)
-            for migration in plan(connection):
+            for migration in plan(connection, plain=plain):
                 _apply(connection, migration)
                 done.append(migration.name)
         finally:

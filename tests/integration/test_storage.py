@@ -230,6 +230,46 @@ def test_a_database_from_the_future_is_refused(database_url: str) -> None:
             plan(connection)
 
 
+@pytest.fixture
+def plain_url(postgres_url: str) -> Iterator[str]:
+    """A database of the plain edition, on whatever server the tests run."""
+    name = f"headworks_plain_{random.randrange(10**9)}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"'.encode())
+    url = psycopg.conninfo.make_conninfo(postgres_url, dbname=name)
+    with connect(url) as connection:
+        migrate(connection, plain=True)
+        sync_metrics(connection)
+        register(connection, [PUMP, VALVE], shipped_profiles())
+    yield url
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def test_the_plain_edition_stores_and_aggregates_the_same(plain_url: str, registered: str) -> None:
+    values = [reading(at=T0 + i * 10 * MINUTE, value=float(i)) for i in range(40)]
+    found = []
+    for url in (plain_url, registered):
+        writer = Writer(url)
+        writer.commit(Batch([record(values[:30])]))
+        done = writer.commit(Batch([record(values[20:])]))
+        writer.close()
+        assert (done.stored, done.duplicates) == (10, 10)
+        with connect(url) as connection:
+            assert history.readings(connection, [PUMP.identity]) == values
+        hours = rows(url, "SELECT bucket, min_value, max_value, avg_value, readings FROM reading_hourly ORDER BY 1")
+        days = rows(url, "SELECT bucket, readings FROM reading_daily ORDER BY 1")
+        found.append((hours, days))
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 7
+
+
+def test_a_plain_database_stays_plain_where_the_extension_appears(plain_url: str) -> None:
+    with connect(plain_url) as connection:
+        assert server(connection).edition is Edition.PLAIN
+        assert plan(connection) == []
+
+
 def test_both_editions_have_the_same_migrations_after_their_own() -> None:
     assert [m.name for m in migrations(timescaledb=True)][1:] == [m.name for m in migrations(timescaledb=False)][1:]
 
