@@ -45,7 +45,9 @@ def simulate(
     pumps: Annotated[int, typer.Option(min=0, max=500)] = 12,
     valves: Annotated[int, typer.Option(min=0, max=500)] = 12,
     hours: Annotated[float, typer.Option(min=0.1, max=168, help="How much of the plant's time, ending now")] = 24.0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long that takes to play")] = 60.0,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="How long that takes to play; 0 is as fast as it is acknowledged")
+    ] = 60.0,
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="With injected faults")] = True,  # noqa: FBT002
     folder: Annotated[Path, typer.Option(help="Where ground truth and the ledger of acknowledgements go")] = Path(
         "build"
@@ -111,6 +113,12 @@ def replay(
         typer.echo(f"left out: {problem}", err=True)
     if len(done.skipped) > 20:
         typer.echo(f"left out: {len(done.skipped) - 20} more rows", err=True)
+    for rejection in done.rejections:
+        typer.echo(f"rejected: {rejection}", err=True)
+    if done.unmapped:
+        typer.echo(f"not in the map, so not sent: {', '.join(done.unmapped)}", err=True)
+    if done.empty_cells:
+        typer.echo(f"{done.empty_cells} empty cells were left out", err=True)
     typer.echo(
         f"{done.rows} of {done.total_rows} rows; {done.acknowledged} readings acknowledged in {done.uplinks} uplinks"
         + (f", {done.rejected_uplinks} uplinks rejected" if done.rejected_uplinks else "")

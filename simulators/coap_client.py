@@ -1,5 +1,5 @@
-"""A CoAP device's side of RFC 7252: one confirmable POST at a time, retransmission with exponential back-off, separate
-responses, and patience when the gateway says 5.03.
+"""A CoAP device's side of RFC 7252: one confirmable POST at a time (NSTART 1), retransmission with exponential
+back-off, separate responses. What to do about an answer is the caller's business.
 
 Light on purpose: load comes from hundreds of these in one process.
 """
@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import random
-import struct
 from typing import NamedTuple
 
-ACK_TIMEOUT = 10.0
-"""Seconds before the first retransmission: cellular devices use 10 to 20 instead of RFC 7252's 2."""
+from simulators.coap_message import (
+    ACKNOWLEDGEMENT,
+    CONFIRMABLE,
+    EMPTY,
+    RESET,
+    Received,
+    dotted,
+    empty,
+    parse,
+    post,
+)
+
+ACK_TIMEOUT = 2.0
+"""Seconds before the first retransmission (RFC 7252 section 4.8); cellular devices use 10 to 20."""
 ACK_RANDOM_FACTOR = 1.5
 MAX_RETRANSMIT = 4
-
-_CON, _NON, _ACK, _RST = range(4)
-_EMPTY, _POST = 0x00, 0x02
-_MARKER = 0xFF
-_MAX_AGE = 14
+RESPONSE_TIMEOUT = 93.0
+"""How long a separate response is awaited after the acknowledgement: MAX_TRANSMIT_WAIT, as the RFC leaves it open."""
+TELEMETRY = "telemetry"
 
 
 class Answer(NamedTuple):
-    """A response: its code as `2.04`, and Max-Age in seconds (60 where the response has none, RFC 7252 5.10.5)."""
+    """A response: its code as `2.04`, Max-Age in seconds, and the diagnostic text if there is one."""
 
     code: str
     max_age: int
+    text: str = ""
 
     @property
     def stored(self) -> bool:
@@ -35,106 +45,131 @@ class Answer(NamedTuple):
 
     @property
     def later(self) -> bool:
-        """Whether it is worth sending again."""
-        return self.code.startswith("5.")
+        """Whether the same message may succeed later: 5.xx, and 4.29 Too Many Requests (RFC 8516)."""
+        return self.code.startswith("5.") or self.code == "4.29"
 
 
 class NoAnswerError(TimeoutError):
-    """All retransmissions went unanswered."""
+    """All retransmissions went unanswered, or a response that was promised did not come."""
 
 
 class CoapClient(asyncio.DatagramProtocol):
-    """One device's conversation with the gateway."""
+    """One device's conversation with the gateway, from an address of its own."""
 
-    def __init__(self, rng: random.Random, ack_timeout: float = ACK_TIMEOUT) -> None:
-        self._rng = rng
+    def __init__(
+        self,
+        rng: random.Random,
+        ack_timeout: float = ACK_TIMEOUT,
+        max_retransmit: int = MAX_RETRANSMIT,
+        response_timeout: float = RESPONSE_TIMEOUT,
+    ) -> None:
+        self._random = rng
         self._ack_timeout = ack_timeout
-        self._mid = rng.randrange(1 << 16)
+        self._max_retransmit = max_retransmit
+        self._response_timeout = response_timeout
+        self._address: tuple[str, int] = ("", 0)
         self._transport: asyncio.DatagramTransport | None = None
-        self._waiting: asyncio.Future[Answer] | None = None
-        self._acknowledged = False
+        self._mid = rng.randrange(1 << 16)
         self._token = b""
+        self._acknowledged = asyncio.Event()
+        self._answer: asyncio.Future[Answer] | None = None
+        self._confirmed: list[int] = []
         self.retransmissions = 0
 
     async def open(self, host: str, port: int) -> None:
-        """Open a socket of our own: another device, another address."""
+        """Open a socket; `OSError` where that is not possible."""
+        self._address = (host, port)
+        await self.rebind()
+
+    async def rebind(self) -> None:
+        """Go on from another port, as a device does whose NAT mapping expired while it slept."""
+        self.close()
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=(host, port))
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=self._address)
 
     def close(self) -> None:
         """Close the socket."""
         if self._transport is not None:
             self._transport.close()
+            self._transport = None
 
-    async def post(self, identity: str, content_format: int, payload: bytes) -> Answer:
-        """POST to `/telemetry/<identity>` and wait for the answer; `NoAnswerError` after all retransmissions."""
+    async def post(self, identity: str, content_format: int, payload: bytes, *, at_root: bool = False) -> Answer:
+        """POST to `/telemetry/<identity>`, or to the root where only the payload names the device; wait for the answer.
+
+        `NoAnswerError` where none comes. One call at a time.
+        """
         assert self._transport is not None, "open() first"
+        assert self._answer is None, "one request at a time"
         self._mid = self._mid + 1 & 0xFFFF
-        self._token = self._rng.randbytes(4)
-        self._acknowledged = False
-        self._waiting = asyncio.get_running_loop().create_future()
-        message = _encode(self._mid, self._token, identity, content_format, payload)
-        pause = self._ack_timeout * self._rng.uniform(1, ACK_RANDOM_FACTOR)
+        self._token = self._random.randbytes(4)
+        self._acknowledged.clear()
+        self._answer = asyncio.get_running_loop().create_future()
+        path = () if at_root else (TELEMETRY, identity)
         try:
-            for attempt in range(MAX_RETRANSMIT + 1):
-                # Once acknowledged, only the response is awaited; it is the gateway's turn to repeat.
-                if not self._acknowledged:
-                    self._transport.sendto(message)
-                    self.retransmissions += attempt > 0
-                try:
-                    return await asyncio.wait_for(asyncio.shield(self._waiting), pause)
-                except TimeoutError:
-                    pause *= 2
-            raise NoAnswerError(f"no answer to {MAX_RETRANSMIT + 1} transmissions")
+            await self._transmit(post(self._mid, self._token, path, content_format, payload))
+            return await asyncio.wait_for(self._answer, self._response_timeout)
+        except NoAnswerError:
+            raise
+        except TimeoutError:
+            raise NoAnswerError("acknowledged, but the response did not come") from None
         finally:
-            self._waiting = None
+            self._answer = None
+
+    async def _transmit(self, message: bytes) -> None:
+        """Send until the message is acknowledged or answered (section 4.2)."""
+        pause = self._ack_timeout * self._random.uniform(1.0, ACK_RANDOM_FACTOR)
+        for attempt in range(self._max_retransmit + 1):
+            assert self._transport is not None
+            self._transport.sendto(message)
+            self.retransmissions += attempt > 0
+            try:
+                await asyncio.wait_for(self._acknowledged.wait(), pause)
+            except TimeoutError:
+                pause *= 2.0
+            else:
+                return
+        raise NoAnswerError(f"no answer to {self._max_retransmit + 1} transmissions")
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         """Take an acknowledgement or a response."""
-        if len(data) < 4 or data[0] >> 6 != 1:
+        message = parse(data)
+        if message is None:
             return
-        kind, token_length, code = data[0] >> 4 & 3, data[0] & 15, data[1]
-        mid = data[2] << 8 | data[3]
-        if code == _EMPTY:
-            if kind in (_ACK, _RST) and mid == self._mid:
-                self._acknowledged = True
+        if message.code == EMPTY:
+            self._empty(message)
+        elif message.code >> 5 >= 2:
+            self._response(message)
+
+    def _empty(self, message: Received) -> None:
+        if self._answer is None or message.mid != self._mid:
             return
-        if kind == _CON and self._transport is not None:
-            self._transport.sendto(struct.pack("!BBH", 1 << 6 | _ACK << 4, _EMPTY, mid))
-        if self._waiting is None or self._waiting.done() or data[4 : 4 + token_length] != self._token:
+        if message.kind == ACKNOWLEDGEMENT:
+            self._acknowledged.set()
+        elif message.kind == RESET:
+            # The gateway has no context for us (it was restarted): the same as no answer, only sooner.
+            if not self._answer.done():
+                self._answer.set_exception(NoAnswerError("the gateway reset the exchange"))
+            self._acknowledged.set()
+
+    def _response(self, message: Received) -> None:
+        ours = self._answer is not None and not self._answer.done() and message.token == self._token
+        if message.kind == ACKNOWLEDGEMENT and message.mid != self._mid:
             return
-        self._waiting.set_result(Answer(f"{code >> 5}.{code & 31:02d}", _max_age(data[4 + token_length :])))
+        if message.kind == CONFIRMABLE:
+            # One that we had already is acknowledged again: our acknowledgement was lost (section 5.2.2).
+            known = ours or message.mid in self._confirmed
+            self._send(empty(ACKNOWLEDGEMENT if known else RESET, message.mid))
+            if ours:
+                self._confirmed = [*self._confirmed[-7:], message.mid]
+        if ours and self._answer is not None:
+            text = message.payload.decode("utf-8", "replace") if message.code >> 5 >= 4 else ""
+            self._answer.set_result(Answer(dotted(message.code), message.max_age, text))
+            # A response says by itself that the request arrived, whether or not an acknowledgement was seen.
+            self._acknowledged.set()
+
+    def _send(self, datagram: bytes) -> None:
+        if self._transport is not None:
+            self._transport.sendto(datagram)
 
     def error_received(self, exc: Exception) -> None:
-        """A port that nobody serves now: the retransmissions go on."""
-
-
-def _encode(mid: int, token: bytes, identity: str, content_format: int, payload: bytes) -> bytes:
-    head = struct.pack("!BBH", 1 << 6 | _CON << 4 | len(token), _POST, mid) + token
-    name = identity.encode()
-    path = _option(11, b"telemetry") + _option(0, name)
-    return head + path + _option(1, bytes([content_format])) + bytes([_MARKER]) + payload
-
-
-def _option(delta: int, value: bytes) -> bytes:
-    """One option of at most 268 bytes (RFC 7252 section 3.1)."""
-    length = len(value)
-    if length < 13:
-        return bytes([delta << 4 | length]) + value
-    return bytes([delta << 4 | 13, length - 13]) + value
-
-
-def _max_age(options: bytes) -> int:
-    number = at = 0
-    while at < len(options) and options[at] != _MARKER:
-        delta, length = options[at] >> 4, options[at] & 15
-        at += 1
-        if delta == 13:
-            delta, at = options[at] + 13, at + 1
-        if length == 13:
-            length, at = options[at] + 13, at + 1
-        number += delta
-        if number == _MAX_AGE:
-            return int.from_bytes(options[at : at + length])
-        at += length
-    return 60
+        """A port that nobody serves now (ICMP): the retransmissions go on."""

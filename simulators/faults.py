@@ -1,94 +1,150 @@
-"""Faults with onset, growth and ground truth, and which alarms would explain each."""
+"""Faults: what can be wrong, how it grows, and at which physical quantity it bites.
+
+A fault never touches a signal: it changes a conductance, a friction, a bearing or a contact, and the layers above carry
+it to every instrument that would see it. A schedule of faults for a demonstration is made in `simulators.schedule`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
-from devices.model import HOUR, MINUTE, Instant
-from simulators.noise import Array, Times
-from simulators.plant import Asset, Plant
+from devices.model import Instant
+from simulators.hydraulics import Disturbances
+from simulators.noise import Floats, Integers
+from simulators.waterworks import Pump, Site, Valve, Waterworks
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of fault: where it can be, how it grows, and which rules are right to raise an alarm."""
+class FaultKind(StrEnum):
+    """What can be wrong. The f-numbers are those of the DAMADICS actuator benchmark."""
 
-    name: str
-    on: str
-    duration: Instant
-    growth: Instant
-    """Time from onset to full severity; 0 is sudden."""
-    explains: tuple[str, ...]
+    DRY_RUN = "dry-run"
+    """A pump loses its suction: air, an empty source, a shut suction valve."""
+    BEARING_WEAR = "bearing-wear"
+    """A pump's bearing fails: vibration and temperature grow."""
+    STICTION = "valve-stiction"
+    """f4: the packing's friction holds the stem; from severity 1 on it is stuck."""
+    SEAT_PASSING = "seat-passing"
+    """f6: a shut valve lets water through."""
+    PIPE_BURST = "pipe-burst"
+    """A main bursts at the valves of a supply area."""
+    TAMPER = "tamper"
+    """Somebody opens the enclosure of a telemetry unit."""
+    BATTERY = "battery-collapse"
+    """A telemetry unit's battery gives up."""
 
 
-KINDS = (
-    Kind("pump-dry-run", "pump", HOUR, 0, ("pump-dry-run",)),
-    Kind("bearing-wear", "pump", 5 * HOUR, 2 * HOUR, ("pump-vibration-high", "bearing-temperature-high")),
-    # DAMADICS f4: friction grown so far that the stem stays behind its command.
-    Kind("stiction", "valve", 2 * HOUR, 0, ("valve-travel-deviation",)),
-    Kind("pipe-burst", "valve", 90 * MINUTE, 0, ("pressure-low",)),
-    # DAMADICS f6: internal leakage.
-    Kind("seat-passing", "valve", 4 * HOUR, 0, ("valve-seat-passing",)),
-    Kind("tamper", "valve", 40 * MINUTE, 0, ("enclosure-open",)),
-    Kind("battery-collapse", "pump", 4 * HOUR, HOUR, ("battery-low",)),
-)
+EXPLAINS: dict[FaultKind, tuple[str, ...]] = {
+    FaultKind.DRY_RUN: ("pump-dry-run",),
+    FaultKind.BEARING_WEAR: ("pump-vibration-high", "bearing-temperature-high"),
+    FaultKind.STICTION: ("valve-travel-deviation",),
+    FaultKind.SEAT_PASSING: ("valve-seat-passing",),
+    FaultKind.PIPE_BURST: ("pressure-low",),
+    FaultKind.TAMPER: ("enclosure-open",),
+    FaultKind.BATTERY: ("battery-low",),
+}
+"""The shipped alarm rules whose alarms, on an affected device, such a fault explains; at least one of them must come
+from a fault of severity 1."""
+
+STUCK_BAND = 100.0
+"""% of travel that the command must be away to move a stem with stiction of severity 1: never."""
+SEAT_LEAK = 0.08
+"""Kv over Kvs of a seat passing with severity 1: an eroded seat; FCI 70-2 class II allows 0.005."""
+BURST = 3.0
+"""Conductance of a burst of severity 1, over that of its area at peak demand."""
+BATTERY_LEFT = 4.0
+"""% that a battery collapsed with severity 1 still tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault on one device, from onset to repair; `severity` from 0 to 1."""
+    """One fault: it begins at `since`, reaches `severity` (0…1) after `growth`, and is repaired at `until`.
 
-    kind: Kind
-    device: str
-    begins: Instant
-    ends: Instant
-    severity: float
+    `target` is a pump's or valve's tag, or for a burst the name of a supply area.
+    """
 
-    def intensity(self, times: Times) -> Array:
-        """How strong it is at each time, from 0 to `severity`."""
-        active = (times >= self.begins) & (times < self.ends)
-        grown = np.ones(len(times)) if not self.kind.growth else np.clip((times - self.begins) / self.kind.growth, 0, 1)
-        result: Array = np.where(active, self.severity * grown, 0.0)
-        return result
+    kind: FaultKind
+    target: str
+    since: Instant
+    until: Instant
+    severity: float = 1.0
+    growth: Instant = 0
 
+    def __post_init__(self) -> None:
+        if not self.since < self.until:
+            raise ValueError(f"the fault {self.kind} of {self.target} ends before it begins")
+        if not 0.0 < self.severity <= 1.0:
+            raise ValueError(f"the severity of {self.kind} of {self.target} is {self.severity}; it goes from 0 to 1")
+        if self.growth < 0:
+            raise ValueError(f"the growth of {self.kind} of {self.target} is negative")
 
-def schedule(plant: Plant, start: Instant, end: Instant) -> list[Fault]:
-    """One fault of each kind, each on a device of its own, spread over the time. Same seed, same faults."""
-    rng = np.random.default_rng([plant.seed, 2])
-    free = [plant.assets[int(i)] for i in rng.permutation(len(plant.assets))]
-    faults = []
-    for kind in KINDS:
-        asset = next((a for a in free if _can_have(a, kind)), None)
-        if asset is None:
-            continue
-        free.remove(asset)
-        first, last = start + (end - start) // 12, end - kind.duration - (end - start) // 24
-        if kind.name == "seat-passing":
-            first, last = _closed(start, end, kind.duration)
-        last = max(last, first + MINUTE)
-        begins = int(rng.integers(first, last)) // MINUTE * MINUTE
-        faults.append(Fault(kind, asset.device.identity, begins, begins + kind.duration, float(rng.uniform(0.85, 1.0))))
-    return sorted(faults, key=lambda fault: fault.begins)
+    def intensity(self, times: Integers) -> Floats:
+        """Its severity at these instants: grows with the square of time, as wear does, then stays until the repair."""
+        active = (times >= self.since) & (times < self.until)
+        grown = np.clip((times - self.since) / self.growth, 0.0, 1.0) if self.growth else np.ones(len(times))
+        return np.where(active, self.severity * grown * grown, 0.0)
 
 
-def _can_have(asset: Asset, kind: Kind) -> bool:
-    if asset.is_pump != (kind.on == "pump"):
-        return False
-    if kind.name == "seat-passing":
-        return asset.number % 4 == 3  # one that closes
-    if kind.name in ("pump-dry-run", "bearing-wear"):
-        return asset.number % 3 != 0  # one that always runs
-    return kind.name not in ("stiction", "pipe-burst") or asset.number % 4 != 3
+def check_faults(works: Waterworks, faults: Iterable[Fault]) -> None:
+    """`ValueError` for a fault whose target is not in the plant, or cannot have it."""
+    for fault in faults:
+        if not affected(works, fault):
+            raise ValueError(f"‘{fault.target}’ is nothing in this plant that can have the fault ‘{fault.kind}’")
 
 
-def _closed(start: Instant, end: Instant, duration: Instant) -> tuple[Instant, Instant]:
-    """Within the hours in which the tank-filling valves are closed (7 to 22, UTC+8), as far as the time allows."""
-    day = 24 * HOUR
-    closes = -(-(start + 8 * HOUR - 8 * HOUR) // day) * day - HOUR
-    for opening in (closes - day, closes, closes + day):
-        first, last = max(opening, start) + HOUR, min(opening + 15 * HOUR, end) - duration
-        if last > first:
-            return first, last
-    return start, start + MINUTE
+def affected(works: Waterworks, fault: Fault) -> tuple[str, ...]:
+    """The tags of the assets whose devices see the fault; empty if its target is not in the plant."""
+    if fault.kind is FaultKind.PIPE_BURST:
+        return tuple(
+            valve.tag
+            for site in works.sites
+            for valve in site.valves
+            if not valve.fills_tank and site.areas[valve.area].name == fault.target
+        )
+    if fault.kind in (FaultKind.DRY_RUN, FaultKind.BEARING_WEAR):
+        known = fault.target in works.pumps
+    elif fault.kind in (FaultKind.STICTION, FaultKind.SEAT_PASSING):
+        known = fault.target in works.valves
+    else:
+        known = fault.target in works.pumps or fault.target in works.valves
+    return (fault.target,) if known else ()
+
+
+def total(faults: Iterable[Fault], kind: FaultKind, target: str, times: Integers) -> Floats:
+    """The intensity of all faults of a kind on a target, at most 1."""
+    intensity = np.zeros(len(times))
+    for fault in faults:
+        if fault.kind is kind and fault.target == target:
+            intensity = intensity + fault.intensity(times)
+    return np.minimum(intensity, 1.0)
+
+
+def disturbances(site: Site, faults: Iterable[Fault], times: Integers) -> Disturbances:
+    """What the faults change in the hydraulics of a site."""
+    listed = list(faults)
+    wrong = Disturbances.healthy(site, len(times))
+    for k, pump in enumerate(site.pumps):
+        wrong.delivery[k] -= total(listed, FaultKind.DRY_RUN, pump.tag, times)
+    for k, valve in enumerate(site.valves):
+        wrong.seat_leak[k] = SEAT_LEAK * valve.kvs * total(listed, FaultKind.SEAT_PASSING, valve.tag, times)
+    for k, area in enumerate(site.areas):
+        peak = area.peak_flow / np.sqrt(site.header_pressure - site.rise)
+        wrong.burst[k] = BURST * peak * total(listed, FaultKind.PIPE_BURST, area.name, times)
+    return wrong
+
+
+def bearing_wear(pumps: Iterable[Pump], faults: Iterable[Fault], times: Integers) -> Floats:
+    """Severity of bearing wear, [pump, time]."""
+    listed = list(faults)
+    rows = [total(listed, FaultKind.BEARING_WEAR, pump.tag, times) for pump in pumps]
+    return np.array(rows).reshape(len(rows), len(times))
+
+
+def stiction_band(valves: Iterable[Valve], faults: Iterable[Fault], times: Integers) -> Floats:
+    """% of travel that the command must be away before the stem moves, [valve, time]."""
+    listed = list(faults)
+    rows = [STUCK_BAND * total(listed, FaultKind.STICTION, valve.tag, times) for valve in valves]
+    return np.array(rows).reshape(len(rows), len(times))

@@ -1,9 +1,14 @@
-"""An MQTT device's side: QoS 1 publishes on one persistent connection, each awaited until the broker has it."""
+"""An MQTT device's side: QoS 1 publishes on one connection, each awaited until the broker has it.
+
+paho-mqtt keeps what is not acknowledged and sends it again after a reconnect; its network thread calls back into the
+event loop here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
@@ -11,9 +16,26 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+_NO_SUBSCRIBERS = 0x10
+"""PUBACK reason "no matching subscribers" (MQTT 5, section 3.4.2.1): a success by its number, but nobody has it."""
+_TAKEN = (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN)
+"""paho has the message: sent, or queued until it is connected again."""
+
+
+class Puback(NamedTuple):
+    """How a publish ended: `PUBACK`, or the reason in the broker's words."""
+
+    code: str
+    stored: bool
+    later: bool
+    """Whether the same message may succeed later."""
+
+    def __bool__(self) -> bool:
+        return self.stored
+
 
 class MqttClient:
-    """A connection shared by some devices; paho repeats what was not acknowledged when it has to reconnect."""
+    """A connection shared by some devices."""
 
     def __init__(self, url: str, client_id: str) -> None:
         parts = urlsplit(url)
@@ -23,8 +45,8 @@ class MqttClient:
         self._port = parts.port or (8883 if self._tls else 1883)
         # By packet identifier: who waits, or how it ended where the answer came before anybody waited. paho calls back
         # with its own locks held, so ours is never held while calling paho.
-        self._waiting: dict[int, asyncio.Future[bool]] = {}
-        self._early: dict[int, bool] = {}
+        self._waiting: dict[int, asyncio.Future[Puback]] = {}
+        self._early: dict[int, Puback] = {}
         self._lock = threading.Lock()
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5
@@ -38,7 +60,10 @@ class MqttClient:
 
     def open(self) -> None:
         """Connect; `OSError` where the broker cannot be reached."""
-        self._client.connect(self._host, self._port, keepalive=30, clean_start=True)
+        try:
+            self._client.connect(self._host, self._port, keepalive=30, clean_start=True)
+        except OSError as error:
+            raise OSError(f"the MQTT broker at {self._host}:{self._port} cannot be reached: {error}") from error
         self._client.loop_start()
 
     def close(self) -> None:
@@ -46,12 +71,12 @@ class MqttClient:
         self._client.disconnect()
         self._client.loop_stop()
 
-    async def publish(self, identity: str, payload: bytes) -> bool:
-        """Publish to the device's telemetry topic; True once the broker has acknowledged it, False if it refused."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def publish(self, identity: str, payload: bytes) -> Puback:
+        """Publish to the device's telemetry topic and wait for the broker's word."""
+        future: asyncio.Future[Puback] = asyncio.get_running_loop().create_future()
         info = self._client.publish(f"headworks/{identity}/telemetry", payload, qos=1)
-        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):
-            return False
+        if info.rc not in _TAKEN:
+            return Puback(mqtt.error_string(info.rc), stored=False, later=True)
         with self._lock:
             if info.mid in self._early:
                 return self._early.pop(info.mid)
@@ -59,14 +84,23 @@ class MqttClient:
         return await future
 
     def _on_publish(self, _: mqtt.Client, __: object, mid: int, reason: ReasonCode, ___: Properties | None) -> None:
+        answer = _answer(reason)
         with self._lock:
             future = self._waiting.pop(mid, None)
             if future is None:
-                self._early[mid] = not reason.is_failure
+                self._early[mid] = answer
         if future is not None:
-            future.get_loop().call_soon_threadsafe(_settle, future, not reason.is_failure)
+            future.get_loop().call_soon_threadsafe(_settle, future, answer)
 
 
-def _settle(future: asyncio.Future[bool], value: bool) -> None:  # noqa: FBT001 - a callback's signature
+def _answer(reason: ReasonCode) -> Puback:
+    if reason.value == _NO_SUBSCRIBERS:
+        return Puback("PUBACK no matching subscribers", stored=False, later=True)
+    if reason.is_failure:
+        return Puback(f"PUBACK {reason}", stored=False, later=False)
+    return Puback("PUBACK", stored=True, later=False)
+
+
+def _settle(future: asyncio.Future[Puback], value: Puback) -> None:
     if not future.done():
         future.set_result(value)

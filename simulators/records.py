@@ -1,8 +1,6 @@
 """What a simulation writes down for others to judge it by: ground truth, and what devices were promised.
 
-Both are JSON lines. Truth: `{"fault", "device", "from", "until", "severity", "explains": [rules]}` with times in
-ISO 8601. Ledger: one line an uplink, `{"device", "transport", "sequence", "acknowledged", "code", "readings":
-{metric: [sample times, µs since 1970]}}`; a device that was not answered in the end has `acknowledged: false`.
+Both are JSON lines; `simulators/README.md` gives their formats. Written by the sender, outside of the platform.
 """
 
 from __future__ import annotations
@@ -15,12 +13,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from devices.model import Instant, instant, moment
-from simulators.faults import Fault
+from simulators.faults import EXPLAINS, Fault, affected
+from simulators.plant import Plant
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """One fault as it is written down."""
+    """One fault on one device, as it is written down. A burst stands there once for each device that sees it."""
 
     fault: str
     device: str
@@ -30,18 +29,29 @@ class Truth:
     explains: tuple[str, ...]
 
 
-def write_truth(path: Path, faults: Sequence[Fault]) -> None:
+def truth_of(plant: Plant, faults: Sequence[Fault]) -> list[Truth]:
+    """The ground truth of a run."""
+    return [
+        Truth(
+            fault.kind.value, plant.identity(tag), fault.since, fault.until, fault.severity, EXPLAINS[fault.kind]
+        )
+        for fault in faults
+        for tag in affected(plant.works, fault)
+    ]  # fmt: skip
+
+
+def write_truth(path: Path, truths: Sequence[Truth]) -> None:
     """Write the ground truth of a run."""
     lines = [
         {
-            "fault": fault.kind.name,
-            "device": fault.device,
-            "from": moment(fault.begins).isoformat(),
-            "until": moment(fault.ends).isoformat(),
-            "severity": round(fault.severity, 3),
-            "explains": list(fault.kind.explains),
+            "fault": truth.fault,
+            "device": truth.device,
+            "from": moment(truth.begins).isoformat(),
+            "until": moment(truth.ends).isoformat(),
+            "severity": truth.severity,
+            "explains": list(truth.explains),
         }
-        for fault in faults
+        for truth in truths
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
@@ -73,11 +83,16 @@ class Ledger:
         *,
         acknowledged: bool,
     ) -> None:
-        """Write down how one uplink ended."""
+        """Write down how one uplink ended; `readings` are its sample times by metric."""
         line = {
-            "device": device, "transport": transport, "sequence": sequence, "acknowledged": acknowledged, "code": code,
+            "device": device,
+            "transport": transport,
+            "sequence": sequence,
+            "sent": True,
+            "acknowledged": acknowledged,
+            "code": code,
             "readings": readings,
-        }  # fmt: skip
+        }
         self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._file.flush()
 

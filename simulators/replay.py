@@ -1,63 +1,101 @@
 """Replay of recorded CSV files through the gateways: real input with its real gaps, repeats and jumping clocks.
 
-A checkpoint says how far a file was acknowledged; a run that was interrupted goes on from there.
+A checkpoint says how far a file was answered; a run that was interrupted goes on from there. Reading is in `recording`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import csv
-import hashlib
-import json
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
+from urllib.parse import urlsplit
 
 from devices.codecs.senml import encode_cbor
-from devices.document import suggest
 from devices.model import SECOND, ContentFormat, Instant, Measurement, Transport
-from simulators.coap_client import CoapClient, NoAnswerError
+from simulators.coap_client import Answer, CoapClient, NoAnswerError
+from simulators.device import COAP_PAYLOAD, MQTT_PAYLOAD
 from simulators.mapping import Mapping
-from simulators.mqtt_client import MqttClient
+from simulators.mqtt_client import MqttClient, Puback
+from simulators.recording import (
+    Checkpoint,
+    Findings,
+    ReplayError,
+    Row,
+    batches,
+    count_rows,
+    fingerprint,
+    load_checkpoint,
+    rows,
+    save_checkpoint,
+)
 from simulators.records import Ledger
 
+__all__ = ["ReplayError", "Replayed", "Way", "replay"]
+
 _LONGEST_PAUSE = 300 * SECOND
-"""A gap in the recording lasts at most this long in its own time: a jump of the clock is no reason to wait a month."""
-
-
-class ReplayError(ValueError):
-    """The file does not fit the mapping; the message says where."""
+"""A gap in the recording lasts at most this long in its own time: nobody waits a month for a stand-still to pass."""
+_COAP_SOCKETS = 4
+_MQTT_WINDOW = 16
+"""Uplinks under way at once. Each socket has one (NSTART of RFC 7252); a broker takes more."""
+_BATCHES_AHEAD = 8
+_LAST_ANSWERS_SECONDS = 2.0
+"""How long a replay that was told to stop waits for what is under way, so as not to send it again the next time."""
+_UNKNOWN_DEVICE = "4.03"
+_NOBODY_SECONDS = 1.0
+_NOBODY_TRIES = 10
+"""How often, and how long apart, MQTT uplinks are sent again that the broker had nobody to give to."""
 
 
 @dataclass(slots=True)
-class Replayed:
+class Replayed(Findings):
     """How a replay went, or stands."""
 
     rows: int = 0
+    """Rows of the file that are dealt with, those of an earlier run included."""
     total_rows: int = 0
     uplinks: int = 0
     acknowledged: int = 0
-    """Readings that were acknowledged."""
+    """Readings that were acknowledged in this run."""
     rejected_uplinks: int = 0
-    skipped: list[str] = field(default_factory=list)
-    """Rows that could not be read, as `file:line: why`."""
+    rejections: tuple[str, ...] = ()
+    """The first few rejections, with the gateway's reason."""
     complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    number: int
-    at: Instant
-    values: list[tuple[int, Measurement]]
-
-
-@dataclass(frozen=True, slots=True)
 class Way:
-    """How to reach the platform: by CoAP or by MQTT."""
+    """How to reach the platform: by CoAP (host, port) or by MQTT."""
 
     coap: tuple[str, int] | None = None
     mqtt_url: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.coap is None) == (self.mqtt_url is None):
+            raise ValueError("a replay goes by CoAP or by MQTT: name one")
+
+    @property
+    def target(self) -> str:
+        """Where it leads, without a password."""
+        if self.coap is not None:
+            return f"coap://{self.coap[0]}:{self.coap[1]}"
+        parts = urlsplit(self.mqtt_url or "")
+        return f"{parts.scheme}://{parts.hostname}:{parts.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pack:
+    """One uplink: its device, its sequence number, its bytes and its readings."""
+
+    identity: str
+    sequence: int
+    payload: bytes
+    entries: list[Measurement]
+    first_row: int
 
 
 async def replay(
@@ -71,179 +109,250 @@ async def replay(
     report: Callable[[Replayed], None] = lambda _: None,
     stop: asyncio.Event | None = None,
 ) -> Replayed:
-    """Send a file at `speed` times its own pace (0: as fast as it is acknowledged).
+    """Send a file at `speed` times its own pace (0: as fast as it is answered).
 
-    `checkpoint` keeps how far it was acknowledged, and is removed at the end. `ReplayError` where the file does not fit
-    the mapping, `OSError` where it or the gateway cannot be reached.
+    `checkpoint` keeps how far it was answered, and is removed at the end; who wants to begin anew removes it before.
+    Rejected uplinks are counted and passed over. `ReplayError` where the file does not fit the mapping or the platform
+    does not know its device, `OSError` where the file or the gateway cannot be reached.
     """
-    stop = stop or asyncio.Event()
-    fingerprint = _fingerprint(path, mapping)
-    done = _resume(checkpoint, fingerprint)
-    state = Replayed(rows=done, total_rows=_count(path))
+    of = await asyncio.to_thread(fingerprint, path, mapping, way.target)
+    reached = load_checkpoint(checkpoint, of)
+    state = Replayed(rows=reached.rows, total_rows=await asyncio.to_thread(count_rows, path))
     sender = _Sender(way)
     book = Ledger(ledger) if ledger else None
     await sender.open()
     try:
-        last: Instant | None = None
-        for batch in _batches(_rows(path, mapping, state), mapping.batch, done):
-            if stop.is_set():
-                return state
-            if speed > 0 and last is not None:
-                pause = min(max(0, batch[0].at - last), _LONGEST_PAUSE) / speed / SECOND
-                await _pause(stop, pause)
-            last = batch[-1].at
-            await _send(batch, mapping, sender, state, book, stop)
-            if stop.is_set():
-                return state
-            state.rows = batch[-1].number
-            _save(checkpoint, fingerprint, state.rows)
-            report(state)
-        state.complete = True
+        run = _Run(path, mapping, sender, state, book, checkpoint, of)
+        state.complete = await run.play(reached, speed, report, stop or asyncio.Event())
     finally:
-        sender.close()
+        await sender.close()
         if book is not None:
             book.close()
-    _forget(checkpoint)
+    if state.complete:
+        await asyncio.to_thread(checkpoint.unlink, missing_ok=True)
+    report(state)
     return state
 
 
-async def _send(
-    batch: list[_Row], mapping: Mapping, sender: _Sender, state: Replayed, book: Ledger | None, stop: asyncio.Event
-) -> None:
-    for index, target in enumerate(mapping.devices):
-        entries = [entry for row in batch for number, entry in row.values if number == index]
-        if not entries:
-            continue
-        sequence = batch[0].number
-        stored, code = await sender.send(target.identity, encode_cbor(target.identity, entries, sequence), stop)
-        if code == "stopped":
-            return
+class _Run:
+    """One replay: batches go out ahead of each other, and are ticked off in the order of the file."""
+
+    def __init__(
+        self,
+        path: Path,
+        mapping: Mapping,
+        sender: _Sender,
+        state: Replayed,
+        book: Ledger | None,
+        checkpoint: Path,
+        of: str,
+    ) -> None:
+        self._path = path
+        self._mapping = mapping
+        self._sender = sender
+        self._state = state
+        self._book = book
+        self._checkpoint = checkpoint
+        self._of = of
+        self._under_way: deque[tuple[Checkpoint, asyncio.Task[None]]] = deque()
+
+    async def play(
+        self, reached: Checkpoint, speed: float, report: Callable[[Replayed], None], stop: asyncio.Event
+    ) -> bool:
+        """Whether the end of the file was reached."""
+        uplinks, at_end = reached.uplinks, False
+        pace = _Pace(speed)
+        try:
+            for batch in batches(rows(self._path, self._mapping, self._state, reached.rows), self._mapping):
+                await pace.wait(batch, stop)
+                packs = _packs(batch, self._sender.payload_limit, uplinks)
+                uplinks += len(packs)
+                after = Checkpoint(batch[-1].number, uplinks)
+                self._under_way.append((after, asyncio.create_task(self._deliver(packs))))
+                await self._tick_off(_BATCHES_AHEAD - 1, stop)
+                report(self._state)
+                if stop.is_set():
+                    break
+            else:
+                at_end = True
+            await self._tick_off(0, stop)
+            if self._under_way:
+                await asyncio.wait({task for _, task in self._under_way}, timeout=_LAST_ANSWERS_SECONDS)
+                self._tick_off_answered()
+            return at_end and not self._under_way
+        finally:
+            await self._abandon()
+
+    async def _tick_off(self, left: int, stop: asyncio.Event) -> None:
+        """Wait until at most `left` batches are under way, or for `stop`."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            self._tick_off_answered()
+            while len(self._under_way) > left and not stopping.done():
+                await asyncio.wait({self._under_way[0][1], stopping}, return_when=asyncio.FIRST_COMPLETED)
+                self._tick_off_answered()
+        finally:
+            stopping.cancel()
+
+    def _tick_off_answered(self) -> None:
+        """Write down how far the file is answered; raises what went wrong in a batch."""
+        while self._under_way and self._under_way[0][1].done():
+            after, task = self._under_way.popleft()
+            task.result()
+            self._state.rows = after.rows
+            save_checkpoint(self._checkpoint, self._of, after)
+
+    async def _abandon(self) -> None:
+        tasks = [task for _, task in self._under_way]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _deliver(self, packs: list[_Pack]) -> None:
+        tasks = [asyncio.create_task(self._send(pack)) for pack in packs]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send(self, pack: _Pack) -> None:
+        answer = await self._sender.send(pack.identity, pack.payload)
+        state = self._state
+        if answer.code == _UNKNOWN_DEVICE:
+            raise ReplayError(
+                f"the platform does not take data of {pack.identity} ({_reason(answer)}); "
+                f"register it first: headworks devices add {pack.identity} --profile …"
+            )
         state.uplinks += 1
-        state.acknowledged += len(entries) if stored else 0
-        state.rejected_uplinks += not stored
-        if book is not None:
-            readings: dict[str, list[Instant]] = {}
-            for entry in entries:
-                readings.setdefault(entry.name, []).append(entry.time)
-            book.write(target.identity, sender.transport.value, sequence, code, readings, acknowledged=stored)
+        if answer.stored:
+            state.acknowledged += len(pack.entries)
+        else:
+            state.rejected_uplinks += 1
+            if len(state.rejections) < 10:
+                state.rejections += (f"from row {pack.first_row}: {_reason(answer)}",)
+        if self._book is not None:
+            times: dict[str, list[Instant]] = {}
+            for entry in pack.entries:
+                times.setdefault(entry.name, []).append(entry.time)
+            self._book.write(
+                pack.identity,
+                self._sender.transport.value,
+                pack.sequence,
+                answer.code,
+                times,
+                acknowledged=answer.stored,
+            )
+
+
+class _Pace:
+    """Holds batches back until their time has come."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._last: Instant | None = None
+        self._due = asyncio.get_running_loop().time()
+
+    async def wait(self, batch: list[Row], stop: asyncio.Event) -> None:
+        """Until a batch would have been complete, or `stop`; a clock that jumps back is not waited for."""
+        if self._speed <= 0:
+            return
+        for row in batch:
+            gap = 0 if self._last is None else min(max(row.at - self._last, 0), _LONGEST_PAUSE)
+            self._due += gap / self._speed / SECOND
+            self._last = row.at
+        with suppress(TimeoutError):
+            pause = self._due - asyncio.get_running_loop().time()
+            if pause > 0:
+                await asyncio.wait_for(stop.wait(), pause)
 
 
 class _Sender:
-    """One way to the gateways."""
+    """One way to the gateways, for many uplinks at once."""
 
     def __init__(self, way: Way) -> None:
-        coap, mqtt_url = way.coap, way.mqtt_url
-        self._coap_address = coap
-        self._coap = CoapClient(random.Random(), ack_timeout=2.0) if coap else None  # noqa: S311 - message ids
-        self._mqtt = MqttClient(mqtt_url, f"headworks-replay-{random.randrange(1 << 32):08x}") if mqtt_url else None  # noqa: S311
-        if (self._coap is None) == (self._mqtt is None):
-            raise ValueError("replay goes by CoAP or by MQTT: name one")
-        self.transport = Transport.COAP if coap else Transport.MQTT
+        self._way = way
+        self.transport = Transport.COAP if way.coap is not None else Transport.MQTT
+        self.payload_limit = COAP_PAYLOAD if way.coap is not None else MQTT_PAYLOAD
+        self._sockets: asyncio.Queue[CoapClient] = asyncio.Queue()
+        self._window = asyncio.Semaphore(_MQTT_WINDOW)
+        self._clients: list[CoapClient] = []
+        self._mqtt = MqttClient(way.mqtt_url, f"headworks-replay-{token_hex(4)}") if way.mqtt_url else None
 
     async def open(self) -> None:
-        if self._coap is not None and self._coap_address is not None:
-            await self._coap.open(*self._coap_address)
         if self._mqtt is not None:
-            self._mqtt.open()
+            await asyncio.to_thread(self._mqtt.open)
+        if self._way.coap is not None:
+            for _ in range(_COAP_SOCKETS):
+                client = CoapClient(random.Random())  # noqa: S311 - message ids and jitter
+                await client.open(*self._way.coap)
+                self._clients.append(client)
+                self._sockets.put_nowait(client)
 
-    def close(self) -> None:
-        for client in (self._coap, self._mqtt):
-            if client is not None:
-                client.close()
-
-    async def send(self, identity: str, payload: bytes, stop: asyncio.Event) -> tuple[bool, str]:
-        """(stored, code), once the gateway or broker has answered; `stopped` where it was told to end before."""
+    async def close(self) -> None:
+        for client in self._clients:
+            client.close()
         if self._mqtt is not None:
-            return await self._mqtt.publish(identity, payload), "PUBACK"
-        assert self._coap is not None
-        while not stop.is_set():
+            await asyncio.to_thread(self._mqtt.close)
+
+    async def send(self, identity: str, payload: bytes) -> Answer | Puback:
+        """The final answer; `OSError` where there is nobody to give one."""
+        if self._mqtt is not None:
+            async with self._window:
+                return await self._by_mqtt(self._mqtt, identity, payload)
+        client = await self._sockets.get()
+        try:
+            return await self._by_coap(client, identity, payload)
+        finally:
+            self._sockets.put_nowait(client)
+
+    async def _by_coap(self, client: CoapClient, identity: str, payload: bytes) -> Answer:
+        while True:
             try:
-                answer = await self._coap.post(identity, ContentFormat.SENML_CBOR, payload)
+                answer = await client.post(identity, ContentFormat.SENML_CBOR, payload)
             except NoAnswerError as error:
-                raise OSError("the CoAP gateway does not answer; is the platform running? (`headworks up`)") from error
+                raise OSError(
+                    f"the CoAP gateway at {self._way.target} does not answer; is the platform running? (`headworks up`)"
+                ) from error
             if not answer.later:
-                return answer.stored, answer.code
-            await _pause(stop, answer.max_age)
-        return False, "stopped"
+                return answer
+            await asyncio.sleep(max(0.1, answer.max_age))
+
+    async def _by_mqtt(self, client: MqttClient, identity: str, payload: bytes) -> Puback:
+        for _ in range(_NOBODY_TRIES):
+            answer = await client.publish(identity, payload)
+            if not answer.later:
+                return answer
+            await asyncio.sleep(_NOBODY_SECONDS)
+        raise OSError(
+            f"the broker at {self._way.target} has nobody to give the data to ({answer.code}); "
+            "is the platform running? (`headworks up`)"
+        )
 
 
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+def _reason(answer: Answer | Puback) -> str:
+    text = answer.text if isinstance(answer, Answer) else ""
+    return f"{answer.code} {text}".strip()
 
 
-def _rows(path: Path, mapping: Mapping, state: Replayed) -> Iterator[_Row]:
-    """The rows of a file as measurements; one that cannot be read is told and left out."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=mapping.separator)
-        header = next(reader, None)
-        if not header:
-            raise ReplayError(f"{path}: the file is empty")
-        wanted = [mapping.time_column, *mapping.columns]
-        for name in wanted:
-            if name not in header:
-                raise ReplayError(
-                    f"{path}:1: there is no column ‘{name}’{suggest(name, header)} It has: {', '.join(header)}"
-                )
-        time_at = header.index(mapping.time_column)
-        columns = [(header.index(name), column) for name, column in mapping.columns.items()]
-        for number, cells in enumerate(reader, start=1):
-            try:
-                at = mapping.instant(cells[time_at])
-                values = [
-                    (column.device, Measurement(column.metric, column.unit, float(cells[i]) * column.scale, at))
-                    for i, column in columns
-                    if cells[i].strip()
-                ]
-            except (ValueError, IndexError, OverflowError) as error:
-                state.skipped.append(f"{path}:{reader.line_num}: {error}")
-                continue
-            if values:
-                yield _Row(number, at, values)
+def _packs(batch: list[Row], limit: int, sent: int) -> list[_Pack]:
+    """The uplinks of a batch: one a device, split where it is too long. `sent` is the last sequence number used."""
+    by_device: dict[str, list[Measurement]] = {}
+    for row in batch:
+        for identity, entry in row.values:
+            by_device.setdefault(identity, []).append(entry)
+    packs: list[_Pack] = []
+    for identity, entries in by_device.items():
+        for part in _split(identity, entries, limit):
+            sequence = sent + len(packs) + 1
+            packs.append(_Pack(identity, sequence, encode_cbor(identity, part, sequence), part, batch[0].number))
+    return packs
 
 
-def _batches(rows: Iterator[_Row], size: int, done: int) -> Iterator[list[_Row]]:
-    batch: list[_Row] = []
-    for row in rows:
-        if row.number <= done:
-            continue
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _count(path: Path) -> int:
-    with path.open("rb") as file:
-        return max(0, sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")) - 1)
-
-
-def _fingerprint(path: Path, mapping: Mapping) -> str:
-    digest = hashlib.sha256(mapping.model_dump_json().encode())
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _resume(checkpoint: Path, fingerprint: str) -> int:
-    try:
-        saved = json.loads(checkpoint.read_text("utf-8"))
-        return int(saved["rows"]) if saved["file"] == fingerprint else 0
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def _forget(checkpoint: Path) -> None:
-    checkpoint.unlink(missing_ok=True)
-
-
-def _save(checkpoint: Path, fingerprint: str, rows: int) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    part = checkpoint.with_suffix(".part")
-    part.write_text(json.dumps({"file": fingerprint, "rows": rows}), "utf-8")
-    part.replace(checkpoint)
+def _split(identity: str, entries: list[Measurement], limit: int) -> list[list[Measurement]]:
+    # The longest sequence number takes nine bytes.
+    if len(entries) == 1 or len(encode_cbor(identity, entries, 1 << 40)) <= limit:
+        return [entries]
+    middle = len(entries) // 2
+    return _split(identity, entries[:middle], limit) + _split(identity, entries[middle:], limit)

@@ -1,40 +1,32 @@
-"""A simulation: every device of a plant plays its day through the real gateways, as fast as asked."""
+"""A simulation: the devices of a plant play its time through real gateways, at a pace or as fast as acknowledged."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from devices.model import Instant, Transport
+from devices.profile import shipped_profiles
+from simulators.coap_client import ACK_TIMEOUT, Answer, CoapClient, NoAnswerError
+from simulators.device import Manner, Uplink, manner, uplinks
+from simulators.faults import Fault
+from simulators.mqtt_client import MqttClient, Puback
+from simulators.observation import observe
+from simulators.plant import Asset, Plant, build
+from simulators.radio import DEFAULTS, Disturbance, Transmission, disturbed
+from simulators.records import Ledger, truth_of, write_truth
+from simulators.schedule import schedule
 
-from devices.codecs.senml import encode_cbor, encode_json
-from devices.model import MINUTE, SECOND, ContentFormat, Instant, Measurement, Transport
-from devices.profile import Profile, shipped_profiles
-from simulators.coap_client import CoapClient, NoAnswerError
-from simulators.faults import Fault, schedule
-from simulators.mqtt_client import MqttClient
-from simulators.plant import Asset, Plant, build, signals
-from simulators.records import Ledger, write_truth
-
-DUPLICATE_SHARE = 0.02
-SWAP_SHARE = 0.02
-"""Shares of uplinks that are sent twice, and that change places with the next one: the radio's everyday."""
-_RETRY_PAUSE = 5.0
-
-# What real devices send: SenML units with the factor from canonical ones.
-_WIRE = {
-    "pressure": ("Pa", 1e5), "suction_pressure": ("Pa", 1e5), "outlet_pressure": ("Pa", 1e5), "flow": ("l/s", 1 / 3.6),
-    "vibration": ("m/s", 1e-3), "power": ("W", 1e3), "temperature": ("Cel", 1.0), "bearing_temperature": ("Cel", 1.0),
-    "speed": ("1/min", 1.0), "current": ("A", 1.0), "position": ("/", 1e-2), "position_command": ("/", 1e-2),
-    "battery": ("%EL", 1.0), "rsrp": ("dBm", 1.0), "torque": ("N*m", 1.0),
-}  # fmt: skip
-# Sent with the last sample of an uplink only: they hardly change, and each byte costs battery.
-_SLOW = frozenset({"battery", "rsrp", "enclosure_open", "temperature"})
+_RETRY_SECONDS = 2.0
+_LONGEST_RETRY_SECONDS = 60.0
+"""After an uplink that nobody answered, a device tries again at doubling intervals between these two."""
+_REPORT_SECONDS = 0.2
+_DEVICES_PER_CONNECTION = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +37,19 @@ class Config:
     end: Instant
     coap_host: str
     coap_port: int
-    mqtt_url: str
+    mqtt_url: str = field(repr=False)
+    """May hold a password, so it is not printed."""
     ledger: Path
     truth: Path
     seed: int = 1
     pumps: int = 12
     valves: int = 12
     play_seconds: float = 45.0
-    """Wall-clock time in which [start, end) passes."""
+    """Wall-clock time in which [start, end) passes; 0 is as fast as it is acknowledged."""
     with_faults: bool = True
+    disturbance: Disturbance = DEFAULTS
+    ack_timeout: float = ACK_TIMEOUT
+    """Seconds before a CoAP device sends again; real ones on NB-IoT wait 10 to 20."""
 
 
 @dataclass(slots=True)
@@ -66,180 +62,188 @@ class Progress:
     acknowledged: dict[Transport, int] = field(default_factory=lambda: dict.fromkeys(Transport, 0))
     uplinks: int = 0
     repeated: int = 0
+    """Uplinks sent once more on purpose."""
     rejected: int = 0
+    """Uplinks that were answered with an error that a repeat would not mend."""
     retransmitted: int = 0
+    """CoAP messages sent again as their acknowledgement did not come in time."""
     unanswered: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Uplink:
-    due: Instant
-    sequence: int
-    payload: bytes
-    readings: dict[str, list[Instant]]
-    count: int
+    """Uplinks that were tried again later, as nobody answered or the answer was `not now`."""
+    seconds: float = 0.0
+    complete: bool = False
+    """Everything was sent and answered; False while it runs, and where it was stopped."""
 
 
 def faults_of(config: Config, plant: Plant) -> list[Fault]:
     """The faults of a run."""
-    return schedule(plant, config.start, config.end) if config.with_faults else []
+    return schedule(plant.works, config.start, config.end) if config.with_faults else []
 
 
 async def simulate(
     config: Config, now: Callable[[], float], report: Callable[[Progress], None], stop: asyncio.Event
 ) -> Progress:
-    """Play the plant's time; returns when all of it is acknowledged, or when `stop` is set.
+    """Play the plant's time; returns when all of it is answered, or soon after `stop` is set.
 
-    `now` is a monotonic clock in seconds. `OSError` where the broker cannot be reached.
+    `now` is a monotonic clock in seconds; `report` is called a few times a second. The ground truth is written first,
+    the ledger as acknowledgements come. `OSError` where the broker or the ledger's folder cannot be reached,
+    `ValueError` for a plant that cannot be.
     """
     plant = build(config.seed, config.pumps, config.valves)
-    faults = faults_of(config, plant)
-    write_truth(config.truth, faults)
-    ledger = Ledger(config.ledger)
+    faults = await asyncio.to_thread(faults_of, config, plant)
+    observation = await asyncio.to_thread(observe, plant.works, faults, config.start, config.end)
+    write_truth(config.truth, truth_of(plant, faults))
+    profiles = shipped_profiles()
     progress = Progress(config.start)
-    brokers = [MqttClient(config.mqtt_url, f"headworks-simulator-{config.seed}-{i}") for i in range(4)]
-    begin = now()
-    pace = (config.end - config.start) / config.play_seconds
-
-    async def wait_until(due: Instant) -> None:
-        await asyncio.sleep(max(0.0, begin + (due - config.start) / pace - now()))
-        progress.at = max(progress.at, min(due, config.end))
-
+    ledger = Ledger(config.ledger)
+    connections = -(-len(plant.assets) // _DEVICES_PER_CONNECTION)
+    brokers = [MqttClient(config.mqtt_url, f"headworks-simulator-{config.seed}-{i}") for i in range(connections)]
+    opened: list[MqttClient] = []
     try:
         for broker in brokers:
-            broker.open()
-        profiles = shipped_profiles()
-        tasks = [
-            asyncio.create_task(
-                _Device(config, plant, asset, faults, profiles, ledger, progress, brokers[index % 4]).play(wait_until)
+            await asyncio.to_thread(broker.open)
+            opened.append(broker)
+        run = _Run(config, now, ledger, progress)
+        players = [
+            run.play(
+                asset,
+                disturbed(
+                    uplinks(asset, profiles[asset.device.profile].reporting, config.seed, observation),
+                    config.seed,
+                    asset.tag,
+                    config.disturbance,
+                ),
+                brokers[index % connections],
             )
             for index, asset in enumerate(plant.assets)
         ]
-        playing = asyncio.gather(*tasks)
-        stopping = asyncio.create_task(stop.wait())
-        while not playing.done() and not stop.is_set():
-            report(progress)
-            waiting: set[asyncio.Future[Any]] = {playing, stopping}
-            await asyncio.wait(waiting, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
-        if not playing.done():
-            playing.cancel()
-        with suppress(asyncio.CancelledError):
-            await playing
-        stopping.cancel()
+        await run.until_played(players, report, stop)
     finally:
-        for broker in brokers:
-            broker.close()
+        for broker in opened:
+            await asyncio.to_thread(broker.close)
         ledger.close()
     report(progress)
     return progress
 
 
-class _Device:
-    """A virtual device: samples, batches, sends, and keeps what is not acknowledged."""
+class _Run:
+    """What the devices of one run share."""
 
-    def __init__(
-        self, config: Config, plant: Plant, asset: Asset, faults: Sequence[Fault], profiles: dict[str, Profile],
-        ledger: Ledger, progress: Progress, broker: MqttClient,
-    ) -> None:  # fmt: skip
+    def __init__(self, config: Config, now: Callable[[], float], ledger: Ledger, progress: Progress) -> None:
         self._config = config
-        self._plant = plant
-        self._asset = asset
-        self._faults = [fault for fault in faults if fault.device == asset.device.identity]
-        self._reporting = profiles[asset.device.profile].reporting
+        self._now = now
+        self._begin = now()
         self._ledger = ledger
         self._progress = progress
-        self._broker = broker
-        self._rng = random.Random(f"{config.seed}/{asset.device.identity}")  # noqa: S311 - a simulation, repeatable
-        # Half of each kind speaks CoAP, half of each of these JSON.
-        self._transport = Transport.COAP if asset.number % 2 else Transport.MQTT
-        self._json = asset.number % 4 < 2
-        self._client: CoapClient | None = None
 
-    async def play(self, wait_until: Callable[[Instant], Awaitable[None]]) -> None:
-        """Send every uplink when it is due."""
-        if self._transport is Transport.COAP:
-            self._client = CoapClient(self._rng)
-            await self._client.open(self._config.coap_host, self._config.coap_port)
+    async def until_played(
+        self, players: Iterable[Coroutine[Any, Any, None]], report: Callable[[Progress], None], stop: asyncio.Event
+    ) -> None:
+        """Run all players to their end, or cancel them on `stop`; an error of one ends all and is raised."""
+        progress = self._progress
+        tasks = [asyncio.create_task(player) for player in players]
+        pending = set(tasks)
         try:
-            for uplink in self._disturbed():
-                await wait_until(uplink.due)
-                await self._send(uplink)
+            while pending and not stop.is_set():
+                report(progress)
+                done, pending = await asyncio.wait(
+                    pending, timeout=_REPORT_SECONDS, return_when=asyncio.FIRST_EXCEPTION
+                )
+                progress.seconds = self._now() - self._begin
+                for task in done:
+                    task.result()
+            progress.complete = not pending
         finally:
-            if self._client is not None:
-                self._progress.retransmitted += self._client.retransmissions
-                self._client.close()
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _disturbed(self) -> Iterator[_Uplink]:
-        """The uplinks in the order in which they go out: some late, some twice."""
-        held: _Uplink | None = None
-        for uplink in self._uplinks():
-            if held is None and self._rng.random() < SWAP_SHARE:
-                held = uplink
-                continue
-            yield uplink
-            if self._rng.random() < DUPLICATE_SHARE:
-                self._progress.repeated += 1
-                yield uplink
-            if held is not None:
-                yield held
-                held = None
-        if held is not None:
-            yield held
-
-    def _uplinks(self) -> Iterator[_Uplink]:
-        sampling, interval = self._reporting.sampling, self._reporting.interval
-        identity = self._asset.device.identity
-        # Each device samples at a second of its own within the minute.
-        offset = self._rng.randrange(60) * SECOND
-        times = np.arange(self._config.start + offset, self._config.end, sampling, dtype=np.int64)
-        effects = {fault.kind.name: fault.intensity(times) for fault in self._faults}
-        values = signals(self._plant, self._asset, times, effects)
-        size = max(1, interval // sampling)
-        for sequence, begin in enumerate(range(0, len(times), size), start=1):
-            part = times[begin : begin + size].tolist()
-            measurements, readings = [], {}
-            for metric, series in values.items():
-                rows = list(zip(part, series[begin : begin + size].tolist(), strict=True))
-                rows = rows[-1:] if metric in _SLOW else rows
-                readings[metric] = [at for at, _ in rows]
-                unit, factor = _WIRE.get(metric, (None, 1.0))
-                measurements += [Measurement(metric, unit, round(value * factor, 9), at) for at, value in rows]
-            encode = encode_json if self._json else encode_cbor
-            count = sum(map(len, readings.values()))
-            yield _Uplink(part[-1] + MINUTE // 6, sequence, encode(identity, measurements, sequence), readings, count)
-
-    async def _send(self, uplink: _Uplink) -> None:
-        """Send until it is acknowledged or rejected; what is not stays with the device and is tried again."""
-        progress, transport = self._progress, self._transport
-        progress.uplinks += 1
-        progress.sent[transport] += uplink.count
-        acknowledged, code = False, "cancelled"
+    async def play(self, asset: Asset, transmissions: Iterable[Transmission], broker: MqttClient) -> None:
+        """One device: send every uplink when it is due, one at a time."""
+        way = manner(asset)
+        client: CoapClient | None = None
+        if way.transport is Transport.COAP:
+            rng = random.Random(f"{self._config.seed}/{asset.tag}")  # noqa: S311 - message ids and jitter
+            client = CoapClient(rng, self._config.ack_timeout)
+            await client.open(self._config.coap_host, self._config.coap_port)
+        link = _Link(asset, way, client, broker, self._progress)
         try:
-            acknowledged, code = await (self._by_coap(uplink) if self._client else self._by_mqtt(uplink))
+            for transmission in transmissions:
+                await self._until(transmission.at)
+                if transmission.repeat and client is not None:
+                    await client.rebind()
+                await self._send(asset, way, link, transmission)
+        finally:
+            if client is not None:
+                client.close()
+
+    async def _until(self, at: Instant) -> None:
+        """Wait for an instant of plant time."""
+        config = self._config
+        if config.play_seconds > 0:
+            due = (at - config.start) / (config.end - config.start) * config.play_seconds
+            await asyncio.sleep(max(0.0, self._begin + due - self._now()))
+        else:
+            await asyncio.sleep(0)
+        self._progress.at = max(self._progress.at, min(at, config.end))
+
+    async def _send(self, asset: Asset, way: Manner, link: _Link, transmission: Transmission) -> None:
+        progress, uplink = self._progress, transmission.uplink
+        progress.uplinks += 1
+        if transmission.repeat:
+            progress.repeated += 1
+        else:
+            progress.sent[way.transport] += uplink.count
+        acknowledged, code = False, "stopped"
+        try:
+            acknowledged, code = await link.deliver(uplink)
         finally:
             self._ledger.write(
-                self._asset.device.identity, transport.value, uplink.sequence, code, uplink.readings,
+                asset.device.identity,
+                way.transport.value,
+                uplink.sequence,
+                code,
+                uplink.readings,
                 acknowledged=acknowledged,
-            )  # fmt: skip
-        if acknowledged:
-            progress.acknowledged[transport] += uplink.count
-        else:
+            )
+        if not acknowledged:
             progress.rejected += 1
+        elif not transmission.repeat:
+            progress.acknowledged[way.transport] += uplink.count
 
-    async def _by_mqtt(self, uplink: _Uplink) -> tuple[bool, str]:
-        done = await self._broker.publish(self._asset.device.identity, uplink.payload)
-        return done, "PUBACK" if done else "refused"
 
-    async def _by_coap(self, uplink: _Uplink) -> tuple[bool, str]:
-        assert self._client is not None
-        content_format = ContentFormat.SENML_JSON if self._json else ContentFormat.SENML_CBOR
+class _Link:
+    """A device's way to the platform: tries until there is an answer that is final."""
+
+    def __init__(
+        self, asset: Asset, way: Manner, client: CoapClient | None, broker: MqttClient, progress: Progress
+    ) -> None:
+        self._identity = asset.device.identity
+        self._way = way
+        self._client = client
+        self._broker = broker
+        self._progress = progress
+
+    async def deliver(self, uplink: Uplink) -> tuple[bool, str]:
+        """(acknowledged, code) of the final answer. Until then the device keeps the uplink and sends it again."""
+        pause = _RETRY_SECONDS
         while True:
-            try:
-                answer = await self._client.post(self._asset.device.identity, content_format, uplink.payload)
-            except NoAnswerError:
-                self._progress.unanswered += 1
-                await asyncio.sleep(_RETRY_PAUSE)
-                continue
-            if not answer.later:
-                return answer.stored, answer.code
-            await asyncio.sleep(answer.max_age)
+            with suppress(NoAnswerError):
+                answer = await self._once(uplink)
+                if not answer.later:
+                    return answer.stored, answer.code
+                if isinstance(answer, Answer):
+                    pause = max(0.1, answer.max_age)
+            self._progress.unanswered += 1
+            await asyncio.sleep(pause)
+            pause = min(2.0 * pause, _LONGEST_RETRY_SECONDS)
+
+    async def _once(self, uplink: Uplink) -> Answer | Puback:
+        if self._client is None:
+            return await self._broker.publish(self._identity, uplink.payload)
+        before = self._client.retransmissions
+        try:
+            return await self._client.post(
+                self._identity, self._way.content_format, uplink.payload, at_root=self._way.at_root
+            )
+        finally:
+            self._progress.retransmitted += self._client.retransmissions - before
