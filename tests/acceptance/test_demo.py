@@ -12,9 +12,13 @@ from pathlib import Path
 def test_the_demo_ends_well_and_writes_its_result(scratch: Path, tmp_path: Path) -> None:
     output = tmp_path / "demo.json"
     state = scratch / "demo-state"
+    killed = state / "demo-4194303"  # the highest process number there can be: nobody's
+    killed.mkdir(parents=True)
+    # The user's own rules and webhook have nothing to do with a simulated plant.
+    environment = os.environ | {"HEADWORKS_STATE_DIR": str(state), "HEADWORKS_RULES": "/nowhere"}
     done = subprocess.run(
         [sys.executable, "-m", "headworks", "demo", "--seconds", "15", "--seed", "7", "--output", str(output)],
-        env=os.environ | {"HEADWORKS_STATE_DIR": str(state)},
+        env=environment,
         capture_output=True, text=True, timeout=170, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
