@@ -13,7 +13,14 @@ from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from devices.model import HOUR, SECOND, Device, moment
 from devices.profile import shipped_profiles
@@ -152,16 +159,10 @@ def _register(settings: Settings, devices: list[Device]) -> None:
 
 
 def _progress(unit: str) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-    )
-    if unit != "rows":
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())  # type: ignore[assignment]
-    return Progress(*columns, console=out)
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
+    if unit == "rows":
+        columns += [MofNCompleteColumn(), TextColumn(unit)]
+    return Progress(*columns, TimeRemainingColumn(), console=out)
 
 
 def _until_stopped(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:

@@ -101,11 +101,6 @@ class Pipeline:
         """False from a commit that failed until one succeeds."""
         return not self._retry_at
 
-    @property
-    def load(self) -> float:
-        """Fullness of the queue, from 0 to 1."""
-        return max(len(self._queue) / self._limits.queue_uplinks, self._bytes / self._limits.queue_bytes)
-
     def submit(self, uplink: Uplink, done: Done, *, patient: bool) -> None:
         """Queue an uplink; `done` is called once, from the worker's thread or from this one.
 
