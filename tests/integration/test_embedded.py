@@ -84,7 +84,7 @@ def query(server: EmbeddedPostgres, statement: str) -> list[tuple[object, ...]]:
 
 
 _PLATFORM = """
-import json, os, signal, sys
+import json, os, select, signal, sys
 from pathlib import Path
 from deploy.provision import provision
 from headworks.embedded import EmbeddedBroker, EmbeddedPostgres
@@ -95,7 +95,7 @@ with EmbeddedPostgres(installation, home / "pg") as postgres, EmbeddedBroker(ins
     if "fork" in sys.argv:
         ready, write = os.pipe()
         if os.fork() == 0:
-            os.read(ready, 1)
+            select.select([ready], [], [], 60)  # outlives its parent, but not for ever
             os._exit(0)
     print(json.dumps({"postgres": postgres.pid, "broker": broker.pid, "url": postgres.url}), flush=True)
     sys.stdin.read()
