@@ -31,6 +31,7 @@ CHANGES = Counter("headworks_alarm_changes", "Lines written to the alarm journal
 JUDGED = Counter("headworks_readings_judged", "Readings that met the rules")
 SKIPPED = Counter("headworks_handover_skipped", "Committed batches left to the uplink log as the engine was behind")
 FAILING = Gauge("headworks_rules_failing", "Rules that raised an unexpected error")
+DEVICE_FAILURES = Counter("headworks_engine_device_failures", "Times that a device could not be judged by a defect")
 BACKLOG = Gauge("headworks_engine_backlog", "Readings handed over and not judged yet")
 
 BACKLOG_LIMIT = 200_000
@@ -189,14 +190,20 @@ class LiveEngine:
         self._position = min([changed.watermark, *self._late])
 
     def _from_database(self, since: Mapping[str, Instant]) -> None:
+        """Judge devices one by one: a defect that one of them meets must not keep the others from being judged."""
         left = dict(since)
-        try:
-            for identity, first in since.items():
+        for identity, first in since.items():
+            try:
                 self._apply(self._ports.history([identity], first))
-                del left[identity]
-        except UnavailableError:
-            self._remember(left)
-            raise
+            except UnavailableError:
+                self._remember(left)
+                raise
+            except Exception:
+                # It is built again from its history with its next uplink.
+                log.exception("engine.device_failed", device=identity)
+                DEVICE_FAILURES.inc()
+                self._again.pop(identity, None)
+            del left[identity]
 
     def _apply(self, readings: Sequence[Reading]) -> None:
         """Run the engine; where that is interrupted, the devices it touched are judged again from the database."""

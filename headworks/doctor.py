@@ -122,8 +122,8 @@ def _database(url: str) -> Iterator[Finding]:
                 yield Finding("schema", f"{len(pending)} migrations missing", "run `headworks migrate`")
                 return
             yield Finding("schema", "up to date")
-            quarantined = audit.counts(connection).quarantined
-            text = ", ".join(f"{reason} {count}" for reason, count in quarantined.items())
+            kept = audit.quarantined(connection)
+            text = ", ".join(f"{reason} {count}" for reason, count in kept.items())
             yield Finding("quarantine", text or "empty")
     except (UnavailableError, MigrationError) as error:
         yield Finding("database", str(error), "check HEADWORKS_DATABASE_URL, and that the server runs")

@@ -81,7 +81,7 @@ class CoapGateway:
         self._clock = clock
         self._socket: socket.socket | None = None
         self._rest: Rest | None = None
-        # Answers by (address, message id): None while the commit is awaited, b"" for a request without an answer.
+        # Answers by (address, message id); None while the commit is awaited.
         self._answers: dict[_Key, bytes | None] = {}
         self._older: dict[_Key, bytes | None] = {}
         self._turned_at = 0.0

@@ -21,9 +21,16 @@ from deploy.provision import Installation, provision
 from devices.model import Device
 from devices.profile import shipped_profiles
 from headworks.embedded import EmbeddedBroker, EmbeddedPostgres, EmbeddedServiceError
+from headworks.settings import Settings
 from storage.database import connect
 from storage.migrate import migrate
 from storage.registry import register, sync_metrics
+
+# A developer's own settings have no place in a test: above all not their database, and not the webhook that pages
+# somebody. What says where the services are kept and which server to test on stays.
+for _name in Settings.model_fields.keys() - {"cache_dir"}:
+    os.environ.pop(f"HEADWORKS_{_name.upper()}", None)
+os.environ["HEADWORKS_SETTINGS"] = os.devnull
 
 
 def _unavailable(reason: str) -> None:

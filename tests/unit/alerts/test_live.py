@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,7 @@ class Database:
         self.changes: list[AlarmChange] = []
         self.position = 0
         self.available = True
+        self.broken: set[str] = set()
         self._lock = threading.Lock()
 
     def commit(self, readings: list[Reading]) -> int:
@@ -51,10 +53,12 @@ class Database:
 
     def _devices(self, identities: Sequence[str]) -> dict[str, Device]:
         self._check()
-        return {identity: DEVICE for identity in identities if identity == DEVICE.identity}
+        return {identity: replace(DEVICE, identity=identity) for identity in identities}
 
     def _history(self, identities: Sequence[str], since: Instant | None) -> list[Reading]:
         self._check()
+        if self.broken & set(identities):
+            raise RuntimeError("a defect that this device meets")
         with self._lock:
             stored = [reading for _, batch in self.commits for reading in batch]
         return [r for r in stored if r.device in identities and (since is None or r.measured_at >= since)]
@@ -192,6 +196,21 @@ def test_late_readings_amend_what_was_written(database: Database, start: Start) 
         assert engine.wait_idle(10)
     assert database.journal == expected(database)
     assert [change.kind for change in database.changes] == [ChangeKind.RAISED, ChangeKind.AMENDED]
+
+
+def test_a_defect_that_one_device_meets_does_not_stop_the_others(database: Database, start: Start) -> None:
+    database.broken.add("urn:dev:imei:2")
+    engine = start()
+    batch = temperatures(0, *HOT)
+    both = [*batch, *(reading._replace(device="urn:dev:imei:2") for reading in batch)]
+    engine.hand_over(database.commit(both), both)
+    assert engine.wait_idle(10)
+    assert [alarm.device for alarm in database.journal] == [DEVICE.identity]
+    database.broken.clear()
+    more = [reading._replace(device="urn:dev:imei:2") for reading in temperatures(15, *HOT)]
+    engine.hand_over(database.commit(more), more)
+    assert engine.wait_idle(10)
+    assert {alarm.device for alarm in database.journal} == {DEVICE.identity, "urn:dev:imei:2"}
 
 
 def test_closing_judges_what_was_handed_over(database: Database, start: Start) -> None:
