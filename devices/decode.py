@@ -1,14 +1,26 @@
-"""From an uplink's bytes to reports: the codec is chosen by the content format, or by the first byte where none is."""
+"""From an uplink's bytes to reports: topic, content format and the device's profile choose the codec."""
 
 from __future__ import annotations
 
 from devices.codecs import senml
 from devices.errors import DecodeError
-from devices.model import ContentFormat, Reason, Report, Uplink
+from devices.model import Codec, ContentFormat, Reason, Report, Uplink
+from devices.profile import Profile
 
 
-def decode(uplink: Uplink) -> list[Report]:
-    """Decode an uplink; `DecodeError` with the quarantine reason where that is not possible."""
+def decode(uplink: Uplink, profile: Profile | None = None) -> list[Report]:
+    """Decode an uplink; `DecodeError` with the quarantine reason where that is not possible.
+
+    `profile` is the speaking device's, where the transport established who speaks.
+    """
+    codec = uplink.codec or (profile.codec if profile else Codec.SENML)
+    if codec is Codec.SENML:
+        return _decode_senml(uplink)
+    raise DecodeError(Reason.UNSUPPORTED_FORMAT, f"no decoder for {codec.value!r}")
+
+
+def _decode_senml(uplink: Uplink) -> list[Report]:
+    """By the content format, or by the first byte where none is given."""
     content_format = uplink.content_format
     if content_format is None:
         content_format = _sniff(uplink.payload)

@@ -45,6 +45,12 @@ class Transport(StrEnum):
     MQTT = "mqtt"
 
 
+class Codec(StrEnum):
+    """A payload format. A device's profile names the one it speaks; an MQTT topic may settle it by itself."""
+
+    SENML = "senml"
+
+
 class ContentFormat(IntEnum):
     """CoAP content-format numbers (IANA registry) of the payloads we take; MQTT content types map to the same."""
 
@@ -99,8 +105,9 @@ class Uplink:
     """One message as it came.
 
     `identity` is what the transport established (URI, topic, security context), or None where only the payload names
-    the device. `content_format` is the CoAP number, or None where the sender gave none. `source` is for people: a peer
-    address or a topic; it never identifies a device (NAT rebinding changes it).
+    the device. `content_format` is the CoAP number, or None where the sender gave none. `codec` is what the address
+    (a topic) says that the payload is; None leaves that to the content format and the device's profile. `source` is
+    for people: a peer address or a topic; it never identifies a device (NAT rebinding changes it).
     """
 
     transport: Transport
@@ -109,6 +116,7 @@ class Uplink:
     identity: str | None = None
     content_format: int | None = None
     source: str = ""
+    codec: Codec | None = None
 
 
 class Measurement(NamedTuple):

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from devices.document import DocumentError, DocumentModel, load_document, suggest
 from devices.duration import Duration
 from devices.metrics import CATALOGUE
+from devices.model import Codec
 from devices.units import Conversion, UnitMismatchError, accepted, conversion
 
 
@@ -24,12 +25,6 @@ class Kind(StrEnum):
     PUMP = "pump"
     VALVE = "valve"
     METER = "meter"
-
-
-class Codec(StrEnum):
-    """The payload format that a device type speaks."""
-
-    SENML = "senml"
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:

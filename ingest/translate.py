@@ -19,14 +19,18 @@ def translate(
     uplinks: Sequence[Uplink], resolve: Resolve, profiles: Mapping[str, Profile]
 ) -> tuple[Batch, list[Outcome]]:
     """What to commit, and what to tell the sender of each uplink once that is committed (same order as `uplinks`)."""
-    decoded = [_decode(uplink) for uplink in uplinks]
+    # Who speaks is asked first, as the profile may settle how to read the payload; then for whom only payloads name.
+    devices = dict(resolve({uplink.identity for uplink in uplinks if uplink.identity}))
+    decoded = [_decode(uplink, _profile(uplink, devices, profiles)) for uplink in uplinks]
     named = {
-        uplink.identity or report.identity
-        for uplink, reports in zip(uplinks, decoded, strict=True)
+        report.identity
+        for reports in decoded
         if not isinstance(reports, DecodeError)
         for report in reports
+        if report.identity and report.identity not in devices
     }
-    devices = resolve(identity for identity in named if identity)
+    if named:
+        devices.update(resolve(named))
     batch = Batch()
     outcomes: list[Outcome] = []
     for uplink, reports in zip(uplinks, decoded, strict=True):
@@ -46,9 +50,14 @@ def translate(
     return batch, outcomes
 
 
-def _decode(uplink: Uplink) -> list[Report] | DecodeError:
+def _profile(uplink: Uplink, devices: Mapping[str, Device], profiles: Mapping[str, Profile]) -> Profile | None:
+    device = devices.get(uplink.identity) if uplink.identity else None
+    return profiles.get(device.profile) if device else None
+
+
+def _decode(uplink: Uplink, profile: Profile | None) -> list[Report] | DecodeError:
     try:
-        return decode(uplink)
+        return decode(uplink, profile)
     except DecodeError as error:
         return error
 
