@@ -36,15 +36,30 @@ class QuarantineRecord:
     rows: int | None = None
 
 
+class SpoolMark(NamedTuple):
+    """A place in a spool: everything up to and with this position."""
+
+    spool: str
+    position: int
+
+
+class Spooled(NamedTuple):
+    """Uplinks that were kept while the database was away, and up to where in the spool they reach."""
+
+    mark: SpoolMark
+    uplinks: list[Uplink]
+
+
 @dataclass(slots=True)
 class Batch:
-    """Everything that one transaction commits."""
+    """Everything that one transaction commits; `drained` goes with it where the uplinks came from a spool."""
 
     uplinks: list[UplinkRecord] = field(default_factory=list)
     quarantine: list[QuarantineRecord] = field(default_factory=list)
+    drained: SpoolMark | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.uplinks or self.quarantine)
+        return bool(self.uplinks or self.quarantine or self.drained)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,8 @@ class Reason(StrEnum):
     """The same device, metric and time was already stored with a different value."""
     STORAGE_REFUSED = "storage_refused"
     """The database refused this uplink and no other of its batch."""
+    INTERNAL_ERROR = "internal_error"
+    """A defect of ours met this uplink; it can be decoded again once that is mended."""
 
 
 @dataclass(frozen=True, slots=True)

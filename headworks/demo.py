@@ -139,7 +139,7 @@ def _platform(found: Servers, folder: Path) -> Iterator[int]:
         "HEADWORKS_SETTINGS": os.devnull,
         "HEADWORKS_DATABASE_URL": found.database_url, "HEADWORKS_MQTT_URL": found.mqtt_url,
         "HEADWORKS_COAP_HOST": "127.0.0.1", "HEADWORKS_COAP_PORT": str(coap), "HEADWORKS_HTTP_HOST": "127.0.0.1",
-        "HEADWORKS_HTTP_PORT": str(http), "HEADWORKS_LOG_FORMAT": "json",
+        "HEADWORKS_HTTP_PORT": str(http), "HEADWORKS_STATE_DIR": str(folder), "HEADWORKS_LOG_FORMAT": "json",
     }  # fmt: skip
     log = folder / "platform.log"
     with log.open("wb") as file:

@@ -36,6 +36,7 @@ from storage import history, journal
 from storage.database import Connection, Server, connect, server
 from storage.migrate import migrate
 from storage.registry import find, sync_metrics
+from storage.spool import Spool
 from storage.writer import Writer
 
 log = structlog.get_logger()
@@ -133,8 +134,15 @@ class Platform:
             Engine(self._rules, self._profiles), self._ports(), self._notifier.announce, time.monotonic
         )
         directory = Directory(self._devices, time.monotonic)
+        path = settings.spool_path
+        self._spool = Spool(path, settings.spool_bytes, self._writer.drained) if path else None
         self._pipeline = Pipeline(
-            self._writer.commit, directory.resolve, self._profiles, self._hand_over, time.monotonic
+            self._writer.commit,
+            directory.resolve,
+            self._profiles,
+            self._hand_over,
+            time.monotonic,
+            spool=self._spool,
         )
         self._coap = CoapGateway(settings.coap_host, settings.coap_port, self._submit_coap, clock.now)
         self._mqtt = MqttGateway(self._broker, self._submit_mqtt, clock.now)
@@ -174,14 +182,18 @@ class Platform:
         await asyncio.to_thread(self._mqtt.close)
         await asyncio.to_thread(self._engine.close, 10)
         await asyncio.to_thread(self._notifier.close, 5)
-        for connection in (self._writer, self._lookup, self._judging):
-            connection.close()
+        for connection in (self._writer, self._lookup, self._judging, self._spool):
+            if connection is not None:
+                connection.close()
         log.info("platform.stopped")
 
     def health(self) -> dict[str, str]:
         """The state of each part, for `/healthz`."""
+        keeping = (
+            f"{self._pipeline.spooled} uplinks wait in the spool" if self._spool else "uplinks are refused or wait"
+        )
         return {
-            "database": "ok" if self._pipeline.available else "the last commit failed; uplinks are refused or wait",
+            "database": "ok" if self._pipeline.available else f"the last commit failed; {keeping}",
             "broker": "ok" if self._mqtt.connected else "not connected; it keeps what devices send",
             "rules": "ok" if not self._engine.failing else f"failing: {', '.join(sorted(self._engine.failing))}",
         }

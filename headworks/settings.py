@@ -74,8 +74,20 @@ class Settings(BaseSettings):
         default=None, description="A file or folder of alarm rules, in place of the shipped ones"
     )
     webhook_url: SecretStr | None = Field(default=None, description="Where announcements are posted")
+    spool: str = Field(
+        default="on",
+        description="Where uplinks wait while the database is away: on (in the state folder), off, or a file's path",
+    )
+    spool_bytes: int = Field(default=1024**3, gt=0, description="How much the spool may hold, in bytes")
     log_level: str = Field(default="info", pattern="(?i)^(debug|info|warning|error)$")
     log_format: LogFormat = LogFormat.AUTO
+
+    @property
+    def spool_path(self) -> Path | None:
+        """The spool's file; None where it is off."""
+        if self.spool.lower() == "off":
+            return None
+        return self.state_dir / "spool.db" if self.spool.lower() == "on" else Path(self.spool)
 
     @classmethod
     def settings_customise_sources(

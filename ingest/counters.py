@@ -17,6 +17,9 @@ QUEUE_UPLINKS = Gauge("headworks_queue_uplinks", "Uplinks waiting for a commit")
 QUEUE_REFUSED = Counter(
     "headworks_queue_refused", "Uplinks refused as the queue was full or the database away", ["transport"]
 )
+SPOOLED = Counter("headworks_spooled", "Uplinks acknowledged from the spool while the database was away or slow")
+SPOOL_DRAINED = Counter("headworks_spool_drained", "Uplinks taken from the spool into the database")
+SPOOL_WAITING = Gauge("headworks_spool_waiting", "Uplinks that wait in the spool for the database")
 STORE_AVAILABLE = Gauge("headworks_store_available", "1 while the last commit succeeded, else 0")
 BROKER_CONNECTED = Gauge("headworks_broker_connected", "1 while the MQTT gateway is connected to its broker")
 STALE_ACKS = Counter("headworks_stale_acknowledgements", "MQTT acknowledgements not sent as the connection had changed")

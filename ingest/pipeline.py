@@ -1,7 +1,8 @@
-"""The pipeline: one bounded queue, group commit, and an answer to every uplink only after the commit that held it.
+"""The pipeline: one bounded queue, group commit, and an answer to every uplink only once it is durable.
 
-Gateways submit from their own threads; one worker thread translates and commits. What a batch becomes is decided in
-`ingest.translate`, how it is stored in the room behind the `Commit` port.
+Gateways submit from their own threads; one worker thread translates and commits. While the database is away or slow, a
+second one makes uplinks durable in the spool instead, and the worker drains that when the database is back. What a
+batch becomes is decided in `ingest.translate`, how it is stored in the room behind the `Commit` and `Spool` ports.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
-from devices.batch import Batch, Committed
+from devices.batch import Batch, Committed, QuarantineRecord, Spooled, SpoolMark
 from devices.errors import UnavailableError
-from devices.model import Uplink
+from devices.model import Reason, Uplink
 from devices.profile import Profile
 from ingest import counters
-from ingest.outcome import Outcome, Verdict
+from ingest.outcome import STORED, Outcome, Verdict
 from ingest.translate import Resolve, translate
 
 log = structlog.get_logger()
@@ -31,6 +33,27 @@ Commit = Callable[[Batch], Committed]
 
 Judge = Callable[[Batch, Committed], None]
 """Is handed every batch that was committed; must return at once and not raise."""
+
+
+class Spool(Protocol):
+    """Keeps uplinks on disk until the database has them."""
+
+    @property
+    def waiting(self) -> int:
+        """Uplinks in it."""
+        ...
+
+    def append(self, uplinks: Sequence[Uplink]) -> None:
+        """Make uplinks durable; `UnavailableError` where it is full."""
+        ...
+
+    def oldest(self, limit: int) -> Spooled | None:
+        """About the `limit` oldest uplinks; `UnavailableError` where the database has to be asked and is away."""
+        ...
+
+    def discard(self, mark: SpoolMark) -> None:
+        """Forget what the database has."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +70,10 @@ class Limits:
     """Pause before the database is tried again."""
     retry_after: int = 5
     """What a sender is told (CoAP Max-Age, seconds) while nothing can be stored."""
+    takeover_seconds: float = 0.5
+    """How long an uplink waits for a slow commit before the spool takes it: an acknowledgement within a second."""
+    drain_uplinks: int = 4_000
+    """Uplinks a commit takes from the spool: more than from the queue, so that a slow database catches up."""
 
 
 @dataclass(slots=True)
@@ -54,6 +81,7 @@ class _Submission:
     uplink: Uplink
     done: Done
     patient: bool
+    since: float
 
 
 class Pipeline:
@@ -67,6 +95,7 @@ class Pipeline:
         judge: Judge,
         monotonic: Callable[[], float],
         limits: Limits | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self._commit = commit
         self._resolve = resolve
@@ -74,26 +103,39 @@ class Pipeline:
         self._judge = judge
         self._monotonic = monotonic
         self._limits = limits or Limits()
+        self._spool = spool
         self._queue: deque[_Submission] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
         self._closing = False
+        self._ended = threading.Event()
         self._retry_at = 0.0
+        self._spool_retry_at = 0.0
+        self._drain_next = False
+        self._away = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="spool", daemon=True) if spool else None
 
     def start(self) -> None:
         """Begin to commit."""
         self._thread.start()
+        if self._keeper:
+            self._keeper.start()
 
     def close(self, timeout: float) -> None:
-        """Commit what is queued, then stop; after `timeout` seconds, what is left is answered with "unavailable"."""
+        """Make durable what is queued, then stop; after `timeout` seconds, what is left is answered "unavailable"."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
+        self._ended.set()
+        self._away.set()
+        if self._keeper:
+            self._keeper.join(timeout)
         with self._changed:
             left = list(self._queue)
             self._queue.clear()
+            self._bytes = 0
         self._refuse(left)
 
     @property
@@ -101,51 +143,71 @@ class Pipeline:
         """False from a commit that failed until one succeeds."""
         return not self._retry_at
 
-    def submit(self, uplink: Uplink, done: Done, *, patient: bool) -> None:
-        """Queue an uplink; `done` is called once, from the worker's thread or from this one.
+    @property
+    def spooled(self) -> int:
+        """Uplinks that wait in the spool for the database."""
+        return self._spool.waiting if self._spool else 0
 
-        A patient sender's uplink waits while the database is away (its protocol has flow control of its own); an
+    def submit(self, uplink: Uplink, done: Done, *, patient: bool) -> None:
+        """Queue an uplink; `done` is called once, from one of the pipeline's threads or from this one.
+
+        A patient sender's uplink waits while nothing can be stored (its protocol has flow control of its own); an
         impatient one is refused at once, so that the device can sleep and try again.
         """
+        now = self._monotonic()
         with self._changed:
             full = len(self._queue) >= self._limits.queue_uplinks or self._bytes >= self._limits.queue_bytes
-            away = self._monotonic() < self._retry_at
+            away = now < self._retry_at and not self._spoolable(now)
             if not self._closing and (patient or not (full or away)):
                 # What patient senders hand over is bounded by their protocol's own flow control, not by this queue.
-                self._queue.append(_Submission(uplink, done, patient))
+                self._queue.append(_Submission(uplink, done, patient, now))
                 self._bytes += len(uplink.payload)
                 self._changed.notify_all()
                 return
-        self._refuse([_Submission(uplink, done, patient)])
+        self._refuse([_Submission(uplink, done, patient, now)])
+
+    # The worker: from the queue, and from the spool while something is in it, to the database.
 
     def _run(self) -> None:
-        while True:
-            taken = self._take()
-            if not taken:
-                return
+        while self._wait_for_work():
+            if self._drain_next:
+                self._drain()
+                continue
+            taken = self._take(self._limits.group_seconds)
+            if not taken:  # the spool's thread was faster
+                continue
             try:
                 self._store(taken)
             except UnavailableError as error:
                 self._postpone(taken, str(error))
-            except Exception:  # a defect of ours must not end ingestion: nothing is acknowledged, and it is told
-                log.exception("pipeline.defect", uplinks=len(taken))
-                self._postpone(taken, "an internal error")
 
-    def _take(self) -> list[_Submission]:
-        """Wait for uplinks and group them; an empty list means that it is time to end."""
-        limits = self._limits
+    def _wait_for_work(self) -> bool:
+        """Wait until there is something to commit; False when it is time to end. Decides what is next: fresh uplinks
+        and the spool take turns, so that neither an alarm nor the backlog waits for the other."""
         with self._changed:
             while True:
                 pause = self._retry_at - self._monotonic()
+                spooled = self.spooled > 0
                 if pause > 0 and not self._closing:
                     self._changed.wait(pause)
+                elif spooled and not self._closing and (self._retry_at or not self._queue or not self._drain_next):
+                    # While the database is away the spool is also what asks for it: the queue is the spool's business.
+                    self._drain_next = True
+                    return True
                 elif self._queue:
-                    break
+                    self._drain_next = False
+                    return True
                 elif self._closing:
-                    return []
+                    return False
                 else:
-                    self._changed.wait()
-            deadline = self._monotonic() + limits.group_seconds
+                    # With a spool, its thread may fill it without a word to this one.
+                    self._changed.wait(self._limits.takeover_seconds if self._spool else None)
+
+    def _take(self, group_seconds: float) -> list[_Submission]:
+        """A group from the head of the queue; what comes within `group_seconds` still joins it."""
+        limits = self._limits
+        with self._changed:
+            deadline = self._monotonic() + group_seconds
             while not self._closing and len(self._queue) < limits.batch_uplinks and self._bytes < limits.batch_bytes:
                 pause = deadline - self._monotonic()
                 if pause <= 0 or not self._changed.wait(pause):
@@ -161,35 +223,141 @@ class Pipeline:
             return taken
 
     def _store(self, taken: Sequence[_Submission]) -> None:
-        batch, outcomes = translate([entry.uplink for entry in taken], self._resolve, self._profiles)
-        begin = self._monotonic()
-        committed = self._commit(batch)
+        for entry, outcome in zip(taken, self._committed([entry.uplink for entry in taken], None), strict=True):
+            self._answer(entry, outcome)
+
+    def _committed(self, uplinks: Sequence[Uplink], mark: SpoolMark | None) -> Sequence[Outcome]:
+        """Translate, commit and judge. What a defect of ours meets is found by halving and goes to quarantine alone;
+        `mark` goes with the last part, so that a crash in between repeats rather than skips."""
+        try:
+            batch, outcomes = translate(uplinks, self._resolve, self._profiles)
+            batch.drained = mark
+            begin = self._monotonic()
+            committed = self._commit(batch)
+        except UnavailableError:
+            raise
+        except Exception as error:
+            log.exception("pipeline.defect", uplinks=len(uplinks))
+            if len(uplinks) > 1:
+                middle = len(uplinks) // 2
+                return [*self._committed(uplinks[:middle], None), *self._committed(uplinks[middle:], mark)]
+            detail = f"{type(error).__name__}: {error}"
+            outcomes = [Outcome(Verdict.REJECTED, Reason.INTERNAL_ERROR, "an internal error")]
+            batch = Batch([], [QuarantineRecord(uplinks[0], Reason.INTERNAL_ERROR, detail, uplinks[0].identity)], mark)
+            begin = self._monotonic()
+            committed = self._commit(batch)
         counters.COMMIT_SECONDS.observe(self._monotonic() - begin)
         if self._retry_at:
-            log.info("store.available")
+            log.info("store.available", spooled=self.spooled)
         self._retry_at = 0.0
+        self._away.clear()
         counters.STORE_AVAILABLE.set(1)
         self._judge(batch, committed)
-        for entry, outcome in zip(taken, _final(batch, taken, outcomes, committed), strict=True):
-            self._answer(entry, outcome)
         self._count(batch, committed)
+        return _final(batch, uplinks, outcomes, committed)
+
+    def _drain(self) -> None:
+        assert self._spool is not None
+        try:
+            spooled = self._spool.oldest(self._limits.drain_uplinks)
+            if spooled is None:
+                return
+            self._committed(spooled.uplinks, spooled.mark)
+            self._spool.discard(spooled.mark)
+        except Exception as error:
+            if not isinstance(error, UnavailableError):
+                log.exception("spool.defect")
+            self._postpone([], str(error))
+            return
+        counters.SPOOL_DRAINED.inc(len(spooled.uplinks))
+        self._measure_spool()
+        if not self._spool.waiting:
+            log.info("spool.drained")
 
     def _postpone(self, taken: Sequence[_Submission], why: str) -> None:
-        """Nothing was written: the impatient are refused, the patient wait at the head of the queue."""
+        """Nothing was written: the spool takes what waits; where there is none, the impatient are refused and the
+        patient wait at the head of the queue."""
         if not self._retry_at:
-            log.warning("store.unavailable", why=why)
+            log.warning("store.unavailable", why=why, spool="on" if self._spool else "off")
         counters.STORE_AVAILABLE.set(0)
-        patient = [entry for entry in taken if entry.patient]
         with self._changed:
-            self._retry_at = self._monotonic() + self._limits.retry_seconds
+            now = self._monotonic()
+            self._retry_at = now + self._limits.retry_seconds
+            self._queue.extendleft(reversed(taken))
+            self._bytes += sum(len(entry.uplink.payload) for entry in taken)
+            spoolable = self._spoolable(now)
+        if not spoolable:
+            self._let_wait()
+        elif self._closing:
+            while self._queue and self._spoolable(self._monotonic()):
+                self._spill()
+        self._away.set()
+
+    def _let_wait(self) -> None:
+        """Refuse the impatient, and when closing everybody; the patient keep their order."""
+        with self._changed:
             waiting = list(self._queue)
-            impatient = [entry for entry in (*taken, *waiting) if not entry.patient]
-            self._queue = deque([*patient, *(entry for entry in waiting if entry.patient)])
-            self._bytes = sum(len(entry.uplink.payload) for entry in self._queue)
-            if self._closing:
-                impatient.extend(self._queue)
-                self._queue.clear()
-        self._refuse(impatient)
+            staying = [entry for entry in waiting if entry.patient and not self._closing]
+            leaving = [entry for entry in waiting if not (entry.patient and not self._closing)]
+            self._queue = deque(staying)
+            self._bytes = sum(len(entry.uplink.payload) for entry in staying)
+        self._refuse(leaving)
+
+    # The keeper: from the queue to the spool, while the worker cannot.
+
+    def _keep(self) -> None:
+        """Wake a few times a second only, so that it costs nothing while the database keeps up."""
+        pause = self._limits.takeover_seconds / 2
+        while not self._ended.is_set():
+            self._away.wait(pause)
+            if self._closing or not self._spoolable(self._monotonic()):
+                self._ended.wait(pause)
+                continue
+            with self._changed:
+                if self._retry_at and not self._queue:
+                    self._changed.wait(pause)
+            while self._due():
+                self._spill()
+
+    def _due(self) -> bool:
+        """Whether the head of the queue should not wait for the database any longer."""
+        now = self._monotonic()
+        with self._changed:
+            if not self._queue or self._closing or not self._spoolable(now):
+                return False
+            return bool(self._retry_at) or now - self._queue[0].since > self._limits.takeover_seconds
+
+    def _spoolable(self, now: float) -> bool:
+        return self._spool is not None and now >= self._spool_retry_at
+
+    def _spill(self) -> None:
+        """Make the head of the queue durable in the spool and answer it."""
+        assert self._spool is not None
+        taken = self._take(0)
+        if not taken:
+            return
+        try:
+            self._spool.append([entry.uplink for entry in taken])
+        except Exception as error:
+            if not isinstance(error, UnavailableError):
+                log.exception("spool.defect")
+            log.warning("spool.refuses", why=str(error))
+            with self._changed:
+                self._spool_retry_at = self._monotonic() + self._limits.retry_seconds
+                self._queue.extendleft(reversed(taken))
+                self._bytes += sum(len(entry.uplink.payload) for entry in taken)
+            if self._retry_at:
+                self._let_wait()
+            return
+        counters.SPOOLED.inc(len(taken))
+        self._measure_spool()
+        for entry in taken:
+            self._answer(entry, STORED)
+
+    def _measure_spool(self) -> None:
+        counters.SPOOL_WAITING.set(self.spooled)
+
+    # Answers.
 
     def _refuse(self, entries: Sequence[_Submission]) -> None:
         outcome = Outcome(Verdict.UNAVAILABLE, detail="not now", retry_after=self._limits.retry_after)
@@ -214,7 +382,7 @@ class Pipeline:
 
 
 def _final(
-    batch: Batch, taken: Sequence[_Submission], outcomes: Sequence[Outcome], committed: Committed
+    batch: Batch, uplinks: Sequence[Uplink], outcomes: Sequence[Outcome], committed: Committed
 ) -> Sequence[Outcome]:
     """The outcomes after the writer had its say: an uplink of which it put everything into quarantine is rejected."""
     if not committed.refused:
@@ -222,9 +390,9 @@ def _final(
     refused = {id(record.uplink): record for record in committed.refused}
     readings = {id(record.uplink): len(record.readings) for record in batch.uplinks}
     final = []
-    for entry, outcome in zip(taken, outcomes, strict=True):
-        record = refused.get(id(entry.uplink))
-        wholly = record is not None and (record.rows is None or record.rows >= readings.get(id(entry.uplink), 0))
+    for uplink, outcome in zip(uplinks, outcomes, strict=True):
+        record = refused.get(id(uplink))
+        wholly = record is not None and (record.rows is None or record.rows >= readings.get(id(uplink), 0))
         if record is not None and wholly:
             final.append(Outcome(Verdict.REJECTED, record.reason, record.detail))
         else:

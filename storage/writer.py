@@ -69,6 +69,10 @@ _QUARANTINE = """
 INSERT INTO quarantine (received_at, reason, detail, identity, transport, source, content_format, payload)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
 """
+_DRAINED = """
+INSERT INTO spool_position (spool, position) VALUES (%s::uuid, %s)
+ON CONFLICT (spool) DO UPDATE SET position = excluded.position, drained_at = now()
+"""
 
 
 class Writer:
@@ -102,6 +106,14 @@ class Writer:
                 f"the database refuses to write: {first_line(error)}; try `headworks doctor`"
             ) from error
 
+    def drained(self, spool: str) -> int:
+        """Up to which position this database has a spool; 0 if it never heard of it. `UnavailableError` if away."""
+        with unavailable():
+            row = (
+                self._open().execute("SELECT position FROM spool_position WHERE spool = %s::uuid", (spool,)).fetchone()
+            )
+        return int(str(row[0])) if row else 0
+
     def close(self) -> None:
         """Give the connection back; the next commit opens a new one."""
         if self._connection is not None:
@@ -131,7 +143,8 @@ class Writer:
         if len(batch.uplinks) > 1:
             middle = len(batch.uplinks) // 2
             first = self._commit(connection, Batch(batch.uplinks[:middle], batch.quarantine))
-            second = self._commit(connection, Batch(batch.uplinks[middle:]))
+            # The spool's mark goes with the last part: a crash in between repeats rather than skips.
+            second = self._commit(connection, Batch(batch.uplinks[middle:], drained=batch.drained))
             return Committed(
                 first.stored + second.stored,
                 first.duplicates + second.duplicates,
@@ -142,7 +155,7 @@ class Writer:
             raise error
         record = batch.uplinks[0]
         refused = QuarantineRecord(record.uplink, Reason.STORAGE_REFUSED, first_line(error), record.device)
-        done = self._transact(connection, Batch(quarantine=[*batch.quarantine, refused]), tolerant=False)
+        done = self._transact(connection, Batch([], [*batch.quarantine, refused], batch.drained), tolerant=False)
         return Committed(transaction=done.transaction, refused=(refused,))
 
     def _transact(self, connection: Connection, batch: Batch, *, tolerant: bool) -> Committed:
@@ -177,6 +190,8 @@ class Writer:
                 stored, duplicates = len(fresh), len(known_uplinks)
                 refused = (*unregistered, *conflicts)
             _quarantine(connection, [*batch.quarantine, *refused])
+            if batch.drained:
+                connection.execute(_DRAINED, batch.drained)
         return Committed(stored, duplicates, transaction, refused)
 
     def _resolve(self, connection: Connection, uplinks: Iterable[UplinkRecord]) -> None:

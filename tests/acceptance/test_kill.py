@@ -52,6 +52,7 @@ class Platform:
             "HEADWORKS_DATABASE_URL": f"postgresql:///?{self.database_url.replace(' ', '&')}",
             "HEADWORKS_MQTT_URL": self.broker_url, "HEADWORKS_COAP_PORT": str(self.coap),
             "HEADWORKS_HTTP_PORT": str(self.http), "HEADWORKS_LOG_FORMAT": "json",
+            "HEADWORKS_SPOOL": str(self.log.with_name("spool.db")),
         }  # fmt: skip
         with self.log.open("ab") as file:
             command = [sys.executable, "-m", "headworks", "serve", "--until-eof"]

@@ -109,6 +109,7 @@ def _platform(database_url: str, broker_url: str, folder: Path) -> Iterator[tupl
         "HEADWORKS_SETTINGS": os.devnull,
         "HEADWORKS_DATABASE_URL": database_url, "HEADWORKS_MQTT_URL": broker_url, "HEADWORKS_COAP_PORT": str(coap),
         "HEADWORKS_HTTP_PORT": str(http), "HEADWORKS_LOG_LEVEL": "warning",
+        "HEADWORKS_SPOOL": str(folder / f"spool-{coap}.db"),
     }  # fmt: skip
     with (folder / "platform.log").open("ab") as log:
         command = [sys.executable, "-m", "headworks", "serve", "--until-eof"]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import aiocoap
 import httpx
@@ -50,9 +51,9 @@ def ask_http(doors: Doors, path: str) -> tuple[int, str]:
 
 
 @contextmanager
-def running(database_url: str, broker_url: str) -> Iterator[Doors]:
+def running(database_url: str, broker_url: str, *, spool: Path | None = None) -> Iterator[Doors]:
     """A platform in this process, in an event loop of its own thread."""
-    settings = Settings(coap_port=free_port(socket.SOCK_DGRAM), http_port=0)
+    settings = Settings(coap_port=free_port(socket.SOCK_DGRAM), http_port=0, spool=str(spool or "off"))
     up = threading.Event()
     found: list[Doors] = []
     loop = asyncio.new_event_loop()

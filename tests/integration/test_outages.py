@@ -13,10 +13,12 @@ import psycopg
 import pytest
 
 from deploy.provision import Installation
+from devices.errors import UnavailableError
 from devices.model import SECOND
 from devices.profile import shipped_profiles
 from headworks.embedded import EmbeddedBroker, EmbeddedPostgres
-from headworks.service import Doors, prepare
+from headworks.service import Doors, Platform, prepare
+from headworks.settings import Settings
 from storage.database import connect
 from storage.registry import register
 from tests.conftest import PUMP
@@ -62,6 +64,57 @@ def test_while_the_database_is_away_coap_says_when_to_come_back_and_mqtt_waits(
         eventually(lambda: coap(doors, PATH, pack(2.0, start=T0 + SECOND), 110).code == aiocoap.CHANGED, "CoAP goes on")
         eventually(lambda: query(database.url, "SELECT count(*) FROM reading") == [(3,)], "MQTT goes on")
         eventually(lambda: ask_http(doors, "/healthz")[0] == 200, "healthy again")
+
+
+def test_with_a_spool_an_outage_of_the_database_is_nobodys_business(
+    database: EmbeddedPostgres, broker_url: str, tmp_path: Path
+) -> None:
+    with running(database.url, broker_url, spool=tmp_path / "spool.db") as doors:
+        database.stop()
+        for number in range(20):
+            answer = coap(doors, PATH, pack(float(number), start=T0 + number * SECOND), 110)
+            assert answer.code == aiocoap.CHANGED
+        publish(broker_url, topic_of(PUMP.identity), pack(3.0, start=T0 + 30 * SECOND))
+        eventually(lambda: "21 uplinks wait" in ask_http(doors, "/healthz")[1], "the health check tells")
+        assert ask_http(doors, "/healthz")[0] == 503
+        database.start()
+        eventually(lambda: query(database.url, "SELECT count(*) FROM reading") == [(21,)], "the spool is drained")
+        assert coap(doors, PATH, pack(9.0, start=T0 + 60 * SECOND), 110).code == aiocoap.CHANGED
+        assert query(database.url, "SELECT sum(readings), sum(duplicates) FROM uplink") == [(22, 0)]
+        eventually(lambda: ask_http(doors, "/healthz")[0] == 200, "healthy again")
+
+
+def test_what_was_promised_before_the_end_of_a_process_is_stored_by_the_next(
+    database: EmbeddedPostgres, broker_url: str, tmp_path: Path
+) -> None:
+    with running(database.url, broker_url, spool=tmp_path / "spool.db") as doors:
+        database.stop()
+        assert coap(doors, PATH, pack(1.0), 110).code == aiocoap.CHANGED
+        assert coap(doors, PATH, b"[{}]", 110).code == aiocoap.CHANGED, "what is wrong with it is found later"
+    database.start()
+    with running(database.url, broker_url, spool=tmp_path / "spool.db"):
+        eventually(lambda: query(database.url, "SELECT count(*) FROM reading") == [(1,)], "the spool is drained")
+        assert query(database.url, "SELECT reason, payload FROM quarantine") == [("malformed", b"[{}]")]
+
+
+def test_a_spool_is_of_one_process_only(registered: str, broker_url: str, tmp_path: Path) -> None:
+    with running(registered, broker_url, spool=tmp_path / "spool.db"):
+        settings = Settings(spool=str(tmp_path / "spool.db"))
+        with pytest.raises(UnavailableError, match="another process's; set HEADWORKS_SPOOL"):
+            Platform(settings, registered, broker_url)
+
+
+def test_a_slow_commit_does_not_keep_other_devices_waiting(registered: str, broker_url: str, tmp_path: Path) -> None:
+    with running(registered, broker_url, spool=tmp_path / "spool.db") as doors:
+        with psycopg.connect(registered) as blocker:
+            blocker.execute("LOCK TABLE latest IN ACCESS EXCLUSIVE MODE")
+            with Device(doors) as first:
+                first.socket.send(post(1, pack(1.0)))
+                assert first.receive().code == aiocoap.EMPTY  # it waits for the lock with its commit
+                answer = coap(doors, PATH, pack(2.0, start=T0 + SECOND), 110)
+            assert answer.code == aiocoap.CHANGED, "the spool has the second one, while the lock still holds"
+            blocker.rollback()
+        eventually(lambda: query(registered, "SELECT count(*) FROM reading") == [(2,)], "both are stored")
 
 
 def test_a_broker_restart_loses_nothing(registered: str, installation: Installation, scratch: Path) -> None:

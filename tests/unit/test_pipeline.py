@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from devices.profile import shipped_profiles
 from ingest.outcome import STORED, Outcome, Verdict
 from ingest.pipeline import Limits, Pipeline
 from ingest.translate import translate
+from storage.spool import Spool
 
 NOW = 1_790_000_000 * SECOND
 PROFILES = shipped_profiles()
@@ -43,6 +45,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.available = True
+        self.defect: float | None = None
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
@@ -52,8 +55,24 @@ class Store:
         assert self.gate.wait(10)
         if not self.available:
             raise UnavailableError("away")
+        if any(record.readings[0].value == self.defect for record in batch.uplinks):
+            raise ZeroDivisionError
         self.batches.append(batch)
         return Committed(stored=sum(len(record.readings) for record in batch.uplinks))
+
+    def drained(self, _: str) -> int:
+        if not self.available:
+            raise UnavailableError("away")
+        return max((batch.drained.position for batch in self.batches if batch.drained), default=0)
+
+    def readings(self) -> int:
+        return sum(len(record.readings) for batch in self.batches for record in batch.uplinks)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
 
 class Answers:
@@ -86,8 +105,8 @@ def store() -> Store:
 def start(store: Store) -> Iterator[Start]:
     running: list[Pipeline] = []
 
-    def begin(limits: Limits | None = None) -> Pipeline:
-        pipeline = Pipeline(store.commit, resolve, PROFILES, lambda *_: None, time.monotonic, limits)
+    def begin(limits: Limits | None = None, spool: Spool | None = None) -> Pipeline:
+        pipeline = Pipeline(store.commit, resolve, PROFILES, lambda *_: None, time.monotonic, limits, spool)
         pipeline.start()
         running.append(pipeline)
         return pipeline
@@ -258,3 +277,103 @@ def test_what_the_writer_puts_into_quarantine_is_told_to_its_sender() -> None:
     [outcome] = answers.wait(1)
     pipeline.close(5)
     assert (outcome.verdict, outcome.reason) == (Verdict.REJECTED, Reason.CONFLICTING_VALUE)
+
+
+@pytest.fixture
+def spool(store: Store, tmp_path: Path) -> Iterator[Spool]:
+    opened = Spool(tmp_path / "spool.db", 1_000_000, store.drained)
+    yield opened
+    opened.close()
+
+
+def test_while_the_store_is_away_the_spool_answers(store: Store, spool: Spool, start: Start) -> None:
+    answers = Answers()
+    store.available = False
+    pipeline = start(Limits(retry_seconds=0.05), spool)
+    for patient in (True, False):
+        pipeline.submit(uplink(), answers, patient=patient)
+    assert answers.wait(2) == [STORED, STORED]
+    assert store.batches == []
+    assert not pipeline.available
+    assert pipeline.spooled == 2
+    store.available = True
+    store.until(lambda: store.readings() == 2)
+    assert answers.given == [STORED, STORED]
+    later = Answers()
+    pipeline.submit(uplink(), later, patient=False)
+    assert later.wait(1) == [STORED]
+    assert pipeline.available
+
+
+def test_a_hanging_commit_does_not_keep_the_others_waiting(store: Store, spool: Spool, start: Start) -> None:
+    hanging, others = Answers(), Answers()
+    store.gate.clear()
+    pipeline = start(Limits(takeover_seconds=0.05), spool)
+    pipeline.submit(uplink(), hanging, patient=False)
+    assert store.entered.wait(10)
+    for _ in range(3):
+        pipeline.submit(uplink(), others, patient=False)
+    assert others.wait(3) == [STORED] * 3
+    assert hanging.given == []
+    store.gate.set()
+    assert hanging.wait(1) == [STORED]
+    store.until(lambda: store.readings() == 4)
+
+
+def test_when_the_spool_is_full_the_impatient_are_refused_and_the_patient_wait(
+    store: Store, tmp_path: Path, start: Start
+) -> None:
+    coap, mqtt = Answers(), Answers()
+    store.available = False
+    full = Spool(tmp_path / "full.db", 1, store.drained)
+    pipeline = start(Limits(retry_seconds=0.05), full)
+    pipeline.submit(uplink(), mqtt, patient=True)
+    pipeline.submit(uplink(), coap, patient=False)
+    assert coap.wait(1)[0].verdict is Verdict.UNAVAILABLE
+    assert mqtt.given == []
+    store.available = True
+    assert mqtt.wait(1) == [STORED]
+    pipeline.close(5)
+    full.close()
+
+
+def test_an_end_while_the_store_is_away_leaves_nothing_unkept(store: Store, spool: Spool, start: Start) -> None:
+    answers = Answers()
+    store.available = False
+    pipeline = start(Limits(retry_seconds=60, takeover_seconds=60), spool)
+    pipeline.submit(uplink(), answers, patient=False)
+    assert store.entered.wait(10)
+    pipeline.submit(uplink(), answers, patient=True)
+    pipeline.close(5)
+    verdicts = [outcome.verdict for outcome in answers.wait(2)]
+    assert verdicts.count(Verdict.STORED) == spool.waiting
+
+
+def test_fresh_uplinks_and_the_backlog_take_turns(store: Store, spool: Spool, start: Start) -> None:
+    for number in range(6):
+        spool.append([uplink(f'[{{"n":"flow","v":{number}}}]'.encode())])
+    fresh = Answers()
+    store.gate.clear()
+    pipeline = start(Limits(drain_uplinks=2, batch_uplinks=1, group_seconds=0), spool)
+    assert store.entered.wait(10)
+    pipeline.submit(uplink(b'[{"n":"pressure","v":1}]'), fresh, patient=False)
+    store.gate.set()
+    assert fresh.wait(1) == [STORED]
+    store.until(lambda: store.readings() == 7)
+    assert [len(batch.uplinks) for batch in store.batches] == [2, 1, 2, 2]
+
+
+def test_a_defect_costs_only_the_uplink_that_meets_it(store: Store, start: Start) -> None:
+    answers = Answers()
+    store.gate.clear()
+    store.defect = 13.0
+    pipeline = start(Limits(group_seconds=0))
+    pipeline.submit(uplink(), Answers(), patient=True)
+    assert store.entered.wait(10)
+    for number in range(10, 20):
+        pipeline.submit(uplink(f'[{{"n":"flow","v":{number}}}]'.encode()), answers, patient=True)
+    store.gate.set()
+    verdicts = [outcome.verdict for outcome in answers.wait(10)]
+    assert verdicts == [Verdict.STORED] * 3 + [Verdict.REJECTED] + [Verdict.STORED] * 6
+    [kept] = [record for batch in store.batches for record in batch.quarantine]
+    assert (kept.reason, kept.uplink.payload) == (Reason.INTERNAL_ERROR, b'[{"n":"flow","v":13}]')
