@@ -78,14 +78,15 @@ def judged_up_to_date(connection: Connection) -> bool:
     """Whether the live engine has judged every uplink that is committed."""
     with unavailable():
         row = connection.execute(
-            "SELECT coalesce((SELECT max(xid) FROM uplink) < (SELECT xid FROM engine_position WHERE consumer = 'live'),"
-            " NOT EXISTS (SELECT FROM uplink))"
+            "SELECT coalesce("
+            " (SELECT max(xid) FROM commit_log) < (SELECT xid FROM engine_position WHERE consumer = 'live'),"
+            " NOT EXISTS (SELECT FROM commit_log))"
         ).fetchone()
     return bool(row and row[0])
 
 
 def readings_logged(connection: Connection) -> int:
-    """Readings stored so far, by the uplink log: cheap enough to show twice a second."""
+    """Readings stored so far, by the commit log: cheap enough to show twice a second."""
     with unavailable():
-        row = connection.execute("SELECT coalesce(sum(readings), 0) FROM uplink").fetchone()
+        row = connection.execute("SELECT coalesce(sum(readings), 0) FROM commit_log").fetchone()
     return int(str(row[0])) if row else 0

@@ -46,15 +46,25 @@ def changed(connection: Connection, position: int, known: Iterable[int] = ()) ->
     A transaction that began earlier may commit later; so the safe position is the oldest one still running, and what
     lies between it and now is seen again.
     """
-    with unavailable():
-        row = connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()
-        assert row is not None
-        watermark = int(str(row[0]))
+    parameters: dict[str, object] = {"position": position, "known": [str(number) for number in known]}
+    with unavailable(), connection.transaction():
+        # One snapshot: what commits between two questions must not be seen by half.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        found = connection.execute(
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, min(first_received_at), max(last_received_at)"
+            " FROM commit_log WHERE xid >= %(position)s::text::xid8 AND xid <> ALL(%(known)s::text[]::xid8[])",
+            parameters,
+        ).fetchone()
+        assert found is not None
+        watermark, since, until = int(str(found[0])), found[1], found[2]
+        if since is None:  # the usual case, asked every second
+            return Changed([], max(position, watermark))
         rows = connection.execute(
             f"SELECT u.xid::text, d.identity, {_MICROSECONDS.format('min(u.first_measured_at)')}"  # noqa: S608
             " FROM uplink u JOIN device d USING (device_id)"
-            " WHERE u.xid >= %s::text::xid8 AND u.xid <> ALL(%s::text[]::xid8[]) GROUP BY 1, 2",
-            (position, [str(number) for number in known]),
+            " WHERE u.received_at BETWEEN %(since)s AND %(until)s"
+            " AND u.xid >= %(position)s::text::xid8 AND u.xid <> ALL(%(known)s::text[]::xid8[]) GROUP BY 1, 2",
+            parameters | {"since": since, "until": until},
         ).fetchall()
     uplinks = [LoggedUplink(int(str(number)), str(device), int(str(first))) for number, device, first in rows]
     return Changed(uplinks, max(position, watermark))

@@ -16,23 +16,6 @@ from devices.model import Reading
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
-# One row of COPY reading (measured_at, device_id, metric_id, value, quality): a field count, then length and value.
-_ROW = np.dtype(
-    [
-        ("fields", ">i2"),
-        ("measured_at_length", ">i4"),
-        ("measured_at", ">i8"),
-        ("device_id_length", ">i4"),
-        ("device_id", ">i4"),
-        ("metric_id_length", ">i4"),
-        ("metric_id", ">i2"),
-        ("value_length", ">i4"),
-        ("value", ">f8"),
-        ("quality_length", ">i4"),
-        ("quality", ">i2"),
-    ]
-)
-_LENGTHS = {"measured_at": 8, "device_id": 4, "metric_id": 2, "value": 8, "quality": 2}
 POSTGRES_EPOCH = 946_684_800_000_000
 """2000-01-01 in microseconds since 1970: where PostgreSQL counts its timestamps from."""
 
@@ -119,23 +102,57 @@ def newest(batch: Columns) -> Columns:
     return batch.take(last)
 
 
-def copy_buffer(batch: Columns) -> bytes:
-    """The whole COPY stream of `COPY reading (measured_at, device_id, metric_id, value, quality) … (FORMAT binary)`."""
-    rows = np.empty(len(batch), _ROW)
-    rows["fields"] = len(_LENGTHS)
-    for name, length in _LENGTHS.items():
-        rows[f"{name}_length"] = length
-    rows["measured_at"] = batch.measured_at - POSTGRES_EPOCH
-    rows["device_id"] = batch.device_id
-    rows["metric_id"] = batch.metric_id
-    rows["value"] = batch.value
-    rows["quality"] = batch.quality
-    return b"".join((_HEADER, rows.tobytes(), _TRAILER))
-
-
 _OIDS = {"int2": 21, "int4": 23, "int8": 20, "float8": 701, "timestamptz": 1184}
 _ELEMENTS = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float8": ">f8", "timestamptz": ">i8"}
 _ARRAY_OIDS = {"int2": 1005, "int4": 1007, "int8": 1016, "float8": 1022, "timestamptz": 1185}
+NULL = np.iinfo(np.int64).min
+"""Stands for a null in the integer columns of `copy_rows`."""
+
+
+def copy_buffer(batch: Columns) -> bytes:
+    """The whole COPY stream of `COPY reading (measured_at, device_id, metric_id, value, quality) … (FORMAT binary)`."""
+    return copy_rows(
+        [
+            ("timestamptz", batch.measured_at),
+            ("int4", batch.device_id),
+            ("int2", batch.metric_id),
+            ("float8", batch.value),
+            ("int2", batch.quality),
+        ]
+    )
+
+
+def copy_rows(columns_: Sequence[tuple[str, npt.NDArray[np.generic]]]) -> bytes:
+    """A whole binary COPY stream of columns of one length, each with its type; `text` takes bytes without NUL.
+
+    Every row is laid out at full width in one array; where there is a null or a shorter text, what is not used is
+    left out at the end, all rows at once.
+    """
+    fields: list[tuple[str, str]] = [("fields", ">i2")]
+    for index, (kind, values) in enumerate(columns_):
+        fields += [(f"length{index}", ">i4"), (f"value{index}", _ELEMENTS.get(kind, values.dtype.str))]
+    layout = np.dtype(fields)
+    count = len(columns_[0][1])
+    rows = np.empty(count, layout)
+    rows["fields"] = len(columns_)
+    unused = None
+    for index, (kind, values) in enumerate(columns_):
+        name = f"value{index}"
+        width = layout[name].itemsize
+        if kind == "text":
+            lengths = np.char.str_len(values.astype(np.bytes_))
+            rows[name] = values
+        else:
+            lengths = np.where(values == NULL, -1, width) if kind in ("int8", "timestamptz") else np.full(count, width)
+            rows[name] = values - POSTGRES_EPOCH if kind == "timestamptz" else values
+        rows[f"length{index}"] = lengths
+        if (lengths != width).any():
+            if unused is None:
+                unused = np.zeros((count, layout.itemsize), np.bool_)
+            offset = layout.fields[name][1]  # type: ignore[index]  # a structured type has fields
+            unused[:, offset : offset + width] = np.arange(width) >= np.maximum(lengths, 0)[:, None]
+    body = rows.tobytes() if unused is None else rows.view(np.uint8).reshape(count, -1)[~unused].tobytes()
+    return b"".join((_HEADER, body, _TRAILER))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
 """The commit path: one transaction for a batch's readings, uplink log, latest values and quarantine.
 
-The normal way is a binary COPY. A reading that is stored already makes the server refuse it; then the same batch goes
-through a conflict-tolerant insert. What the server refuses for any other reason is found by halving and put into
-quarantine alone. Nothing here decides what a reading is (`devices.normalize`) or when to commit (`ingest.pipeline`).
+The normal way is a binary COPY. What was seen lately is looked up first; a key that is stored all the same makes the
+server refuse the COPY, and then everything is looked up. What the server refuses for any other reason is found by
+halving and put into quarantine alone. Nothing here decides what a reading is (`devices.normalize`) or when to commit
+(`ingest.pipeline`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
@@ -17,54 +19,28 @@ from psycopg import errors
 from devices.batch import Batch, Committed, QuarantineRecord, UplinkRecord
 from devices.errors import UnavailableError
 from devices.model import Reason, moment
+from storage import latest, uplink_log
 from storage.database import Connection, connect, first_line, unavailable
-from storage.packing import Columns, array_parameters, binary_array, columns, copy_buffer, distinct, newest
+from storage.packing import Columns, array_parameters, columns, copy_buffer, distinct
 from storage.registry import find, sync_metrics
 
 _COPY = "COPY reading (measured_at, device_id, metric_id, value, quality) FROM STDIN (FORMAT binary)"
-
 # The columns of a batch as a set (`array_parameters`).
 _ROWS = """
 unnest(%(measured_at)s, %(device_id)s, %(metric_id)s, %(value)s, %(quality)s)
 WITH ORDINALITY AS i(measured_at, device_id, metric_id, value, quality, ord)
 """
-_CONFLICTS = f"""
-SELECT i.ord, r.value FROM {_ROWS}
+# The bounds let the planner leave out the chunks that cannot hold any of them.
+_STORED = f"""
+SELECT i.ord, r.value = i.value FROM {_ROWS}
 JOIN reading r ON r.device_id = i.device_id AND r.metric_id = i.metric_id AND r.measured_at = i.measured_at
-WHERE r.value <> i.value
+WHERE r.measured_at BETWEEN %(since)s AND %(until)s
 """  # noqa: S608 - constants of this module, as below
 _INSERT = f"""
 INSERT INTO reading (measured_at, device_id, metric_id, value, quality)
 SELECT measured_at, device_id, metric_id, value, quality FROM {_ROWS} ON CONFLICT DO NOTHING
 RETURNING device_id, metric_id, (extract(epoch FROM measured_at) * 1000000)::bigint
 """  # noqa: S608
-_LATEST = f"""
-INSERT INTO latest (measured_at, device_id, metric_id, value, quality)
-SELECT measured_at, device_id, metric_id, value, quality FROM {_ROWS}
-ON CONFLICT (device_id, metric_id) DO UPDATE
-SET measured_at = excluded.measured_at, value = excluded.value, quality = excluded.quality
-WHERE excluded.measured_at > latest.measured_at
-"""  # noqa: S608
-# The same as a join: two thirds of the upsert's cost, but two writers that insert the same row collide. Then the batch
-# goes the tolerant way.
-_LATEST_FAST = f"""
-MERGE INTO latest l USING (SELECT * FROM {_ROWS}) i ON l.device_id = i.device_id AND l.metric_id = i.metric_id
-WHEN MATCHED AND i.measured_at > l.measured_at THEN
-    UPDATE SET measured_at = i.measured_at, value = i.value, quality = i.quality
-WHEN NOT MATCHED THEN
-    INSERT (measured_at, device_id, metric_id, value, quality)
-    VALUES (i.measured_at, i.device_id, i.metric_id, i.value, i.quality)
-"""  # noqa: S608
-# -1 stands for "no sequence number" and 1970 for "not sent_at": arrays without nulls pack faster.
-_UPLINKS = """
-INSERT INTO uplink (received_at, device_id, transport, sequence, sent_at, first_measured_at, last_measured_at,
-                    readings, duplicates)
-SELECT received_at, device_id, transport, nullif(sequence, -1), nullif(sent_at, 'epoch'), first_at, last_at,
-       readings, duplicates
-FROM unnest(%(received_at)s, %(device_id)s, %(transport)s::text[], %(sequence)s, %(sent_at)s, %(first_at)s,
-            %(last_at)s, %(readings)s, %(duplicates)s)
-     AS u(received_at, device_id, transport, sequence, sent_at, first_at, last_at, readings, duplicates)
-"""
 _QUARANTINE = """
 INSERT INTO quarantine (received_at, reason, detail, identity, transport, source, content_format, payload)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
@@ -73,6 +49,43 @@ _DRAINED = """
 INSERT INTO spool_position (spool, position) VALUES (%s::uuid, %s)
 ON CONFLICT (spool) DO UPDATE SET position = excluded.position, drained_at = now()
 """
+
+_Mark = tuple[str, int | None, int, int, int]
+
+
+def _mark(record: UplinkRecord) -> _Mark:
+    """By what an uplink that comes again is suspected: device, sequence number, span and size. Only a hint: the
+    database says what is really there, so a sequence that begins anew after a reboot is not taken for a repeat."""
+    readings = record.readings
+    return record.device, record.sequence, readings[0].measured_at, readings[-1].measured_at, len(readings)
+
+
+class _Seen:
+    """A bounded memory of marks: at least the last `size` of them, at most twice as many."""
+
+    def __init__(self, size: int = 50_000) -> None:
+        self._size = size
+        self._young: set[_Mark] = set()
+        self._old: set[_Mark] = set()
+
+    def __contains__(self, mark: _Mark) -> bool:
+        return mark in self._young or mark in self._old
+
+    def add(self, marks: Sequence[_Mark]) -> None:
+        self._young.update(marks)
+        if len(self._young) > self._size:
+            self._old, self._young = self._young, set()
+
+
+class _Way(Enum):
+    """How a batch is stored; each way is tried when the one before met a key that is there already."""
+
+    FAST = "fast"
+    """Look up what was seen lately, COPY the rest."""
+    ASK = "ask"
+    """Look up everything, COPY the rest."""
+    INSERT = "insert"
+    """Insert with ON CONFLICT: another gateway writes the same keys just now."""
 
 
 class Writer:
@@ -86,6 +99,7 @@ class Writer:
         self._connection: Connection | None = None
         self._metric_ids: dict[str, int] = {}
         self._device_ids: dict[str, int] = {}
+        self._seen = _Seen()
 
     def commit(self, batch: Batch) -> Committed:
         """Store a batch durably: when this returns, it is committed.
@@ -129,12 +143,18 @@ class Writer:
         return self._connection
 
     def _commit(self, connection: Connection, batch: Batch) -> Committed:
-        """Fast way, then tolerant way, then halves."""
+        """The ways from fast to sure; what the server refuses even then is found by halving."""
         try:
-            try:
-                return self._transact(connection, batch, tolerant=False)
-            except errors.UniqueViolation:
-                return self._transact(connection, batch, tolerant=True)
+            for way in _Way:
+                try:
+                    return self._transact(connection, batch, way)
+                except errors.UniqueViolation:
+                    if way is _Way.INSERT:
+                        raise
+                except errors.DeadlockDetected:  # two gateways and the same devices in another order
+                    if way is _Way.INSERT:
+                        raise
+            raise AssertionError
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             return self._divide(connection, batch, error)
 
@@ -155,10 +175,10 @@ class Writer:
             raise error
         record = batch.uplinks[0]
         refused = QuarantineRecord(record.uplink, Reason.STORAGE_REFUSED, first_line(error), record.device)
-        done = self._transact(connection, Batch([], [*batch.quarantine, refused], batch.drained), tolerant=False)
+        done = self._transact(connection, Batch([], [*batch.quarantine, refused], batch.drained), _Way.FAST)
         return Committed(transaction=done.transaction, refused=(refused,))
 
-    def _transact(self, connection: Connection, batch: Batch, *, tolerant: bool) -> Committed:
+    def _transact(self, connection: Connection, batch: Batch, way: _Way) -> Committed:
         self._resolve(connection, batch.uplinks)
         unregistered = tuple(
             QuarantineRecord(record.uplink, Reason.UNKNOWN_DEVICE, "deleted from the registry meanwhile", record.device)
@@ -170,29 +190,46 @@ class Writer:
         )
         stored = duplicates = transaction = 0
         refused = unregistered
+        marks = [_mark(record) for record in uplinks]
         with connection.transaction():
             if uplinks:
                 batch_columns = columns([record.readings for record in uplinks], self._device_ids, self._metric_ids)
-                sorted_out = distinct(batch_columns)
-                fresh, known, conflicting = sorted_out.rows, sorted_out.repeats, sorted_out.conflicts
-                if tolerant:
-                    fresh, stored_before, conflicting_before = _insert(connection, fresh)
-                    known_uplinks = np.concatenate([known.uplink, stored_before.uplink])
-                    conflicts = [*_conflicts(uplinks, conflicting), *_conflicts(uplinks, conflicting_before)]
-                else:
-                    with connection.cursor().copy(_COPY) as copy:
-                        copy.write(copy_buffer(fresh))
-                    known_uplinks = known.uplink
-                    conflicts = _conflicts(uplinks, conflicting)
+                inside = distinct(batch_columns)
+                fresh, known, differing = self._store(connection, inside.rows, marks, way)
+                known_uplinks = np.concatenate([inside.repeats.uplink, known.uplink])
+                conflicts = [*_conflicts(uplinks, inside.conflicts), *_conflicts(uplinks, differing)]
                 if len(fresh):
-                    connection.execute(_LATEST if tolerant else _LATEST_FAST, array_parameters(newest(fresh)))
-                transaction = _log_uplinks(connection, uplinks, batch_columns, fresh.uplink, known_uplinks)
+                    latest.advance(connection, fresh)
+                transaction = uplink_log.record(connection, uplinks, batch_columns, fresh.uplink, known_uplinks)
                 stored, duplicates = len(fresh), len(known_uplinks)
                 refused = (*unregistered, *conflicts)
             _quarantine(connection, [*batch.quarantine, *refused])
             if batch.drained:
                 connection.execute(_DRAINED, batch.drained)
+        self._seen.add(marks)
         return Committed(stored, duplicates, transaction, refused)
+
+    def _store(
+        self, connection: Connection, rows: Columns, marks: Sequence[_Mark], way: _Way
+    ) -> tuple[Columns, Columns, Columns]:
+        """Store what is not there yet: (stored, there with the same value, there with another value)."""
+        suspect = (
+            np.isin(rows.uplink, [index for index, mark in enumerate(marks) if mark in self._seen])
+            if way is _Way.FAST
+            else np.ones(len(rows), np.bool_)
+        )
+        same, differs = _stored(connection, rows, suspect)
+        fresh = rows.take(~(same | differs))
+        if way is not _Way.INSERT:
+            if len(fresh):
+                with connection.cursor().copy(_COPY) as copy:
+                    copy.write(copy_buffer(fresh))
+            return fresh, rows.take(same), rows.take(differs)
+        inserted_keys = set(connection.execute(_INSERT, array_parameters(rows)).fetchall())
+        keys = zip(rows.device_id.tolist(), rows.metric_id.tolist(), rows.measured_at.tolist(), strict=True)
+        inserted = np.fromiter((key in inserted_keys for key in keys), np.bool_, len(rows))
+        _, differs = _stored(connection, rows, ~inserted)
+        return rows.take(inserted), rows.take(~inserted & ~differs), rows.take(differs)
 
     def _resolve(self, connection: Connection, uplinks: Iterable[UplinkRecord]) -> None:
         missing = {record.device for record in uplinks} - self._device_ids.keys()
@@ -201,17 +238,18 @@ class Writer:
             self._device_ids.update({identity: entry.device_id for identity, entry in found.items()})
 
 
-def _insert(connection: Connection, rows: Columns) -> tuple[Columns, Columns, Columns]:
-    """Insert what is not there yet: (inserted, there with the same value, there with another value)."""
-    conflicts = connection.execute(_CONFLICTS, array_parameters(rows)).fetchall()
-    differs = np.zeros(len(rows), np.bool_)
-    differs[[int(str(ord_)) - 1 for ord_, _ in conflicts]] = True
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT, array_parameters(rows))
-        inserted_keys = set(cursor.fetchall())
-    keys = zip(rows.device_id.tolist(), rows.metric_id.tolist(), rows.measured_at.tolist(), strict=True)
-    inserted = np.fromiter((key in inserted_keys for key in keys), np.bool_, len(rows))
-    return rows.take(inserted), rows.take(~inserted & ~differs), rows.take(differs)
+def _stored(
+    connection: Connection, rows: Columns, suspect: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which of the suspects are in the database with the same value, and which with another."""
+    same, differs = np.zeros((2, len(rows)), np.bool_)
+    places = np.flatnonzero(suspect)
+    if len(places):
+        asked = rows.take(places)
+        bounds = {"since": moment(int(asked.measured_at.min())), "until": moment(int(asked.measured_at.max()))}
+        for ord_, equal in connection.execute(_STORED, array_parameters(asked) | bounds).fetchall():
+            (same if equal else differs)[places[int(str(ord_)) - 1]] = True
+    return same, differs
 
 
 def _conflicts(uplinks: Sequence[UplinkRecord], rows: Columns) -> list[QuarantineRecord]:
@@ -223,41 +261,6 @@ def _conflicts(uplinks: Sequence[UplinkRecord], rows: Columns) -> list[Quarantin
         detail = f"{len(mine)} of {len(record.readings)} readings, the first at {moment(int(mine.measured_at[0]))}"
         found.append(QuarantineRecord(record.uplink, Reason.CONFLICTING_VALUE, detail, record.device, len(mine)))
     return found
-
-
-def _log_uplinks(
-    connection: Connection,
-    uplinks: Sequence[UplinkRecord],
-    batch: Columns,
-    stored: npt.NDArray[np.int32],
-    duplicates: npt.NDArray[np.int32],
-) -> int:
-    """Write the uplink log; `batch` is in order of arrival.
-
-    Returns the transaction's number, by which followers know how far they have read.
-    """
-    count = len(uplinks)
-    starts = np.searchsorted(batch.uplink, np.arange(count, dtype=np.int32))
-    sent_at = [record.sent_at or 0 for record in uplinks]
-    sequence = [-1 if record.sequence is None else record.sequence for record in uplinks]
-    received_at = [record.uplink.received_at for record in uplinks]
-    connection.execute(
-        _UPLINKS,
-        {
-            "received_at": binary_array("timestamptz", np.array(received_at, np.int64)),
-            "device_id": binary_array("int4", batch.device_id[starts]),
-            "transport": [record.transport.value for record in uplinks],
-            "sequence": binary_array("int8", np.array(sequence, np.int64)),
-            "sent_at": binary_array("timestamptz", np.array(sent_at, np.int64)),
-            "first_at": binary_array("timestamptz", np.minimum.reduceat(batch.measured_at, starts)),
-            "last_at": binary_array("timestamptz", np.maximum.reduceat(batch.measured_at, starts)),
-            "readings": binary_array("int4", np.bincount(stored, minlength=count)),
-            "duplicates": binary_array("int4", np.bincount(duplicates, minlength=count)),
-        },
-    )
-    row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
-    assert row is not None
-    return int(str(row[0]))
 
 
 def _quarantine(connection: Connection, records: Sequence[QuarantineRecord]) -> None:

@@ -134,7 +134,7 @@ FLEET = [
 ]
 
 SEED = """
-TRUNCATE device, metric, reading, uplink, latest, alarm, alarm_event, quarantine RESTART IDENTITY CASCADE;
+TRUNCATE device, metric, reading, uplink, latest_pack, alarm, alarm_event, quarantine RESTART IDENTITY CASCADE;
 
 INSERT INTO metric (name, unit)
 VALUES ('pressure', 'bar'), ('flow', 'm3/h'), ('vibration', 'mm/s'), ('battery', '%'), ('rsrp', 'dBm'), ('coverage_level', '1');
@@ -145,14 +145,17 @@ FROM device d, metric m, generate_series(now() - interval '6 days', now() - inte
 WHERE d.tag <> 'M-501' AND m.name IN ('pressure', 'flow', 'vibration');
 INSERT INTO reading SELECT measured_at + interval '1 second', device_id, metric_id, 99999, 0 FROM reading;
 
-INSERT INTO latest
+CREATE TEMP TABLE newest AS
 SELECT DISTINCT ON (device_id, metric_id) device_id, metric_id, measured_at, value, quality
 FROM reading WHERE quality = 192 ORDER BY device_id, metric_id, measured_at DESC;
-UPDATE latest SET value = 2 * device_id + 0.1 WHERE metric_id = 3;
-INSERT INTO latest
+UPDATE newest SET value = 2 * device_id + 0.1 WHERE metric_id = 3;
+INSERT INTO newest
 SELECT d.device_id, m.metric_id, now() - interval '1 day',
        CASE m.name WHEN 'battery' THEN 10 * d.device_id WHEN 'rsrp' THEN -100 - d.device_id ELSE 1 END, 192
 FROM device d, metric m WHERE m.name IN ('battery', 'rsrp', 'coverage_level') AND d.tag <> 'M-501';
+INSERT INTO latest_pack
+SELECT device_id, max(measured_at), array_agg(metric_id), array_agg(measured_at), array_agg(value), array_agg(quality)
+FROM newest GROUP BY device_id;
 
 INSERT INTO alarm (rule, device_id, priority, message, since, raised_at, cleared_at, acked_at, acked_by, retracted, recorded_at)
 SELECT r.rule, d.device_id, r.priority, 'message of ' || r.rule, now() - r.raised - interval '1 minute', now() - r.raised,
@@ -297,7 +300,7 @@ def test_the_reader_role_may_run_each_query(name: str, seeded: Connection, now: 
 @pytest.mark.parametrize("name", sorted(REQUESTS))
 def test_a_new_installation_shows_zeros_or_nothing_but_no_error(name: str, seeded: Connection, now: Instant) -> None:
     with seeded.transaction(force_rollback=True):
-        seeded.execute("TRUNCATE device, metric, reading, uplink, latest, alarm CASCADE")
+        seeded.execute("TRUNCATE device, metric, reading, uplink, latest_pack, alarm CASCADE")
         options = [row[1] for row in run(seeded, "variable site", now).rows]
         assert options == [NO_SITE]
         result = run(seeded, name, now, options)
@@ -384,7 +387,10 @@ def test_a_device_that_was_silent_for_months_falls_back_to_its_newest_sample(see
     with seeded.transaction(force_rollback=True):
         of_the_valve = "WHERE device_id = (SELECT device_id FROM device WHERE tag = 'V-201')"
         seeded.execute(f"DELETE FROM uplink {of_the_valve}")
-        seeded.execute(f"UPDATE latest SET measured_at = now() - interval '50 days' {of_the_valve}")
+        seeded.execute(
+            "UPDATE latest_pack SET measured_at = ARRAY(SELECT now() - interval '50 days' FROM unnest(measured_at))"
+            f" {of_the_valve}"
+        )
         rows = run(seeded, "Late and silent devices", now, ["South"]).dicts()
     assert [(row["Tag"], row["Freshness"], row["Age"]) for row in rows] == [("V-201", "silent", 50 * 24 * 6)]
     assert instant(rows[0]["Last contact"]) == now - 50 * DAY

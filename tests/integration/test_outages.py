@@ -107,7 +107,7 @@ def test_a_spool_is_of_one_process_only(registered: str, broker_url: str, tmp_pa
 def test_a_slow_commit_does_not_keep_other_devices_waiting(registered: str, broker_url: str, tmp_path: Path) -> None:
     with running(registered, broker_url, spool=tmp_path / "spool.db") as doors:
         with psycopg.connect(registered) as blocker:
-            blocker.execute("LOCK TABLE latest IN ACCESS EXCLUSIVE MODE")
+            blocker.execute("LOCK TABLE latest_pack IN ACCESS EXCLUSIVE MODE")
             with Device(doors) as first:
                 first.socket.send(post(1, pack(1.0)))
                 assert first.receive().code == aiocoap.EMPTY  # it waits for the lock with its commit
@@ -191,12 +191,12 @@ def test_a_repeat_from_a_new_address_is_known_by_its_readings(platform: Doors, r
         with Device(platform) as device:
             assert device.ask(post(7, pack(1.0, 2.0))).code == aiocoap.CHANGED
     assert query(registered, "SELECT count(*) FROM reading") == [(2,)]
-    assert query(registered, "SELECT readings, duplicates FROM uplink ORDER BY uplink_id") == [(2, 0), (0, 2)]
+    assert query(registered, "SELECT readings, duplicates FROM uplink ORDER BY xid") == [(2, 0), (0, 2)]
 
 
 def test_a_slow_commit_is_acknowledged_at_once_and_answered_separately(platform: Doors, registered: str) -> None:
     with psycopg.connect(registered) as blocker, Device(platform) as device:
-        blocker.execute("LOCK TABLE latest IN ACCESS EXCLUSIVE MODE")
+        blocker.execute("LOCK TABLE latest_pack IN ACCESS EXCLUSIVE MODE")
         device.socket.send(post(9, pack(1.0)))
         early = device.receive()
         assert (early.code, early.mid, early.mtype) == (aiocoap.EMPTY, 9, aiocoap.ACK)

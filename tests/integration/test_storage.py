@@ -74,7 +74,7 @@ def test_a_repeat_is_known_and_its_new_neighbours_are_stored(registered: str, wr
     done = writer.commit(Batch([record(more), record(first)]))
     assert (done.stored, done.duplicates) == (3, 7)
     assert rows(registered, "SELECT count(*), min(value), max(value) FROM reading") == [(8, 0.0, 7.0)]
-    assert rows(registered, "SELECT readings, duplicates FROM uplink ORDER BY uplink_id") == [(5, 0), (3, 2), (0, 5)]
+    assert rows(registered, "SELECT readings, duplicates FROM uplink ORDER BY xid") == [(5, 0), (3, 2), (0, 5)]
 
 
 @pytest.mark.parametrize("same_batch", [True, False])
@@ -165,7 +165,7 @@ def test_whatever_arrives_how_often_each_key_is_stored_once_with_its_first_value
 ) -> None:
     """The set of keys is the set sent, and each value is one that was sent first for its key."""
     with psycopg.connect(registered, autocommit=True) as other:
-        other.execute("TRUNCATE reading, latest, uplink, quarantine")
+        other.execute("TRUNCATE reading, latest_pack, uplink, commit_log, quarantine")
     expected: dict[tuple[str, int], float] = {}
     conflicts = 0
     for batch in batches:
@@ -345,6 +345,12 @@ def test_a_commit_that_overtakes_another_is_not_skipped(registered: str, writer:
             "INSERT INTO uplink (received_at, device_id, transport, first_measured_at, last_measured_at, readings)"
             " SELECT '2026-09-21 14:13:20Z', device_id, 'coap', '2026-09-21 14:00Z', '2026-09-21 14:00Z', 1 FROM device"
             " WHERE tag = 'FV-201'"
+        )
+        slow.execute(
+            "INSERT INTO commit_log (first_received_at, last_received_at, first_measured_at, last_measured_at,"
+            " uplinks, readings, duplicates)"
+            " SELECT received_at, received_at, first_measured_at, last_measured_at, 1, 1, 0 FROM uplink"
+            " WHERE xid = pg_current_xact_id()"
         )
         writer.commit(Batch([record([reading()])]))
         changed = history.changed(connection, begin)

@@ -1,0 +1,76 @@
+"""The uplink log: one row a device and uplink, and one a transaction, by which followers find what is new.
+
+`storage.history.changed` reads it; here it is written, in the transaction of the readings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from devices.batch import UplinkRecord
+from devices.model import Instant, moment
+from storage.database import Connection
+from storage.packing import NULL, Columns, copy_rows
+
+_COPY = """
+COPY uplink (received_at, device_id, transport, sequence, sent_at, first_measured_at, last_measured_at, readings,
+             duplicates) FROM STDIN (FORMAT binary)
+"""
+_COMMIT = """
+INSERT INTO commit_log (first_received_at, last_received_at, first_measured_at, last_measured_at, uplinks, readings,
+                        duplicates)
+VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING xid::text
+"""
+
+
+def record(
+    connection: Connection,
+    uplinks: Sequence[UplinkRecord],
+    batch: Columns,
+    stored: npt.NDArray[np.int32],
+    duplicates: npt.NDArray[np.int32],
+) -> int:
+    """Write the rows of a batch's uplinks; `batch` is in order of arrival, `stored` and `duplicates` say from which
+    uplink each such reading is.
+
+    Returns the transaction's number, by which followers know how far they have read.
+    """
+    count = len(uplinks)
+    starts = np.searchsorted(batch.uplink, np.arange(count, dtype=np.int32))
+    received_at = np.array([entry.uplink.received_at for entry in uplinks], np.int64)
+    first_at = np.minimum.reduceat(batch.measured_at, starts)
+    last_at = np.maximum.reduceat(batch.measured_at, starts)
+    rows = copy_rows(
+        [
+            ("timestamptz", received_at),
+            ("int4", batch.device_id[starts]),
+            ("text", np.array([entry.transport.value for entry in uplinks], np.bytes_)),
+            ("int8", np.array([NULL if entry.sequence is None else entry.sequence for entry in uplinks], np.int64)),
+            (
+                "timestamptz",
+                np.array([NULL if entry.sent_at is None else entry.sent_at for entry in uplinks], np.int64),
+            ),
+            ("timestamptz", first_at),
+            ("timestamptz", last_at),
+            ("int4", np.bincount(stored, minlength=count)),
+            ("int4", np.bincount(duplicates, minlength=count)),
+        ]
+    )
+    with connection.cursor().copy(_COPY) as copy:
+        copy.write(rows)
+    row = connection.execute(
+        _COMMIT,
+        (*map(_moment, (received_at.min(), received_at.max(), first_at.min(), last_at.max())), count, len(stored),
+         len(duplicates)),
+        prepare=True,
+    ).fetchone()  # fmt: skip
+    assert row is not None
+    return int(str(row[0]))
+
+
+def _moment(at: np.int64) -> object:
+    instant: Instant = int(at)
+    return moment(instant)
