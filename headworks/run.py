@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -67,6 +68,12 @@ def run_serve(settings: Settings, *, until_eof: bool = False) -> int:
 
 
 def _run(platform: Platform, ready: Callable[[Doors], None], *, until_eof: bool = False) -> int:
+    # What was loaded by now stays for good: the collector need not look at it again and again. Everything that passes
+    # through is freed by its reference count, so looking for cycles less often only saves time (a sixth of it).
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
     async def main() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()

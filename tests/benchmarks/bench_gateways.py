@@ -28,8 +28,8 @@ from tests.benchmarks.coap_sender import send
 from tests.benchmarks.figures import Figure
 
 START = 1_760_000_000 * SECOND
-MQTT_UPLINKS = 20_000
-COAP_UPLINKS = 8_000
+MQTT_UPLINKS = 50_000
+COAP_UPLINKS = 20_000
 FIELDS = (
     ("pressure", "Pa", 4e5), ("flow", "l/s", 12.0), ("vibration", "m/s", 2e-3), ("current", "A", 12.0),
     ("power", "W", 7500.0), ("temperature", "Cel", 18.0), ("speed", "1/min", 1480.0), ("voltage", "V", 400.0),
@@ -40,13 +40,14 @@ def run(database_url: str, broker_url: str, folder: Path) -> list[Figure]:
     """Measure both gateways with packs of 8 readings, the shipped rules on."""
     with _platform(database_url, broker_url, folder):
         pass  # leaves its session with the broker, which queues from now on
-    _queue(broker_url, MQTT_UPLINKS)
     before = _stored(database_url)
+    _queue(broker_url, MQTT_UPLINKS)
     with _platform(database_url, broker_url, folder) as (process, _):
-        begin = time.perf_counter()
+        # It took some while it started; what counts is the rest.
+        begin, taken, cpu = time.perf_counter(), _stored(database_url) - before, _cpu(process.pid)
         _until(lambda: _stored(database_url) - before >= MQTT_UPLINKS * 8)
         mqtt_seconds = time.perf_counter() - begin
-        mqtt_cpu = _cpu(process.pid)
+        mqtt_cpu = _cpu(process.pid) - cpu
         _until(lambda: _judged(database_url))
         judged_seconds = time.perf_counter() - begin
     with _platform(database_url, broker_url, folder) as (process, coap):
@@ -55,7 +56,7 @@ def run(database_url: str, broker_url: str, folder: Path) -> list[Figure]:
         result = send("127.0.0.1", coap, packs, window=400)
         coap_cpu = _cpu(process.pid) - cpu
     assert result.acknowledged == COAP_UPLINKS, result
-    readings = MQTT_UPLINKS * 8
+    readings = MQTT_UPLINKS * 8 - taken
     return [
         Figure("mqtt_to_commit", readings / mqtt_seconds, "readings/s", 100_000, "the target"),
         Figure("mqtt_to_judged", readings / judged_seconds, "readings/s", readings / mqtt_seconds, "to commit"),
@@ -132,7 +133,7 @@ def _healthy(port: int) -> bool:
 
 def _stored(url: str) -> int:
     with connect(url) as connection:
-        row = connection.execute("SELECT coalesce(sum(readings), 0) FROM uplink").fetchone()
+        row = connection.execute("SELECT coalesce(sum(readings), 0) FROM commit_log").fetchone()
     assert row is not None
     return int(str(row[0]))
 
