@@ -5,6 +5,8 @@ start, every second, and whenever a hand-over had to be skipped, the log says wh
 judged yet, and those are read from the database. So nothing is lost when this falls behind or when the process dies; as
 the journal does not depend on the order of arrival, judging something twice changes nothing.
 
+Where several processes share a database, one of them leads: it judges, the others wait to take its place.
+
 The engine itself is pure (`alerts.engine`); every access to the database is one of the `Ports`.
 """
 
@@ -32,6 +34,7 @@ JUDGED = Counter("headworks_readings_judged", "Readings that met the rules")
 SKIPPED = Counter("headworks_handover_skipped", "Committed batches left to the uplink log as the engine was behind")
 FAILING = Gauge("headworks_rules_failing", "Rules that raised an unexpected error")
 DEVICE_FAILURES = Counter("headworks_engine_device_failures", "Times that a device could not be judged by a defect")
+LEADING = Gauge("headworks_engine_leading", "1 while the engine of this process judges, 0 while another one's does")
 BACKLOG = Gauge("headworks_engine_backlog", "Readings handed over and not judged yet")
 
 BACKLOG_LIMIT = 200_000
@@ -52,6 +55,8 @@ class Ports:
     position: Callable[[], int]
     changed: Callable[[int, Iterable[int]], Changed]
     record: Callable[[Sequence[AlarmChange], int], None]
+    lead: Callable[[], bool]
+    """Whether this process is the one that judges. Lost with the connection that holds it; `record` then refuses."""
 
 
 Announce = Callable[[AlarmChange, Device], None]
@@ -85,6 +90,7 @@ class LiveEngine:
         self._journals: dict[str, list[Alarm]] = {}
         # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
         self._again: dict[str, Instant] = {}
+        self._leading = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -127,6 +133,12 @@ class LiveEngine:
             handed = self._take(0.0 if asked or self._again else SCAN_SECONDS)
             closing = self._closing and not handed
             try:
+                if not self._lead():
+                    scanned_at = float("-inf")
+                    if closing:
+                        return
+                    self._pause()
+                    continue
                 self._judge(handed)
                 now = self._monotonic()
                 if closing or asked or now - scanned_at >= SCAN_SECONDS:
@@ -148,6 +160,22 @@ class LiveEngine:
             if closing:
                 return
 
+    def _lead(self) -> bool:
+        """Whether to judge. Who begins to lead knows nothing yet, and the log says what to begin with; so whoever
+        stops leading forgets everything."""
+        leading = self._ports.lead()
+        if leading != self._leading:
+            log.info("engine.leading" if leading else "engine.standby")
+            LEADING.set(leading)
+            self._leading = leading
+            if not leading:
+                for identity in self._met:
+                    self._engine.forget(identity)
+                for held in (self._met, self._known, self._late, self._unwritten, self._again, self._devices):
+                    held.clear()
+                self._position = self._written = None
+        return leading
+
     def _take(self, patience: float) -> list[tuple[int, list[Reading]]]:
         with self._changed:
             if not self._handed and not self._closing and patience:
@@ -160,8 +188,7 @@ class LiveEngine:
 
     def _pause(self) -> None:
         with self._changed:
-            if not self._closing:
-                self._changed.wait(SCAN_SECONDS)
+            self._changed.wait_for(lambda: self._closing, SCAN_SECONDS)
 
     def _judge(self, handed: list[tuple[int, list[Reading]]]) -> None:
         readings = [reading for _, batch in handed for reading in batch]

@@ -23,6 +23,7 @@ from alerts.rules import Rule, load_rules, shipped_rules
 from devices.alarm import Alarm, AlarmChange
 from devices.batch import Batch, Changed, Committed
 from devices.document import DocumentError
+from devices.errors import UnavailableError
 from devices.model import Device, Instant, Reading, Uplink
 from devices.profile import Profile, shipped_profiles
 from headworks import clock
@@ -227,9 +228,24 @@ class Platform:
             return session.run(lambda connection: history.changed(connection, position, known))
 
         def record(changes: Sequence[AlarmChange], position: int) -> None:
-            session.run(lambda connection: journal.record(connection, changes, position))
+            def work(connection: Connection) -> None:
+                if connection is not leading[0]:
+                    raise UnavailableError("the connection that held the lead was lost")
+                journal.record(connection, changes, position)
+
+            session.run(work)
 
         def position() -> int:
             return session.run(journal.position)
 
-        return Ports(self._devices, readings, occurrences, position, changed, record)
+        leading: list[Connection | None] = [None]
+
+        def lead() -> bool:
+            def work(connection: Connection) -> bool:
+                if connection is not leading[0]:
+                    leading[0] = connection if journal.lead(connection) else None
+                return leading[0] is connection
+
+            return session.run(work)
+
+        return Ports(self._devices, readings, occurrences, position, changed, record, lead)

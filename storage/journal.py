@@ -30,6 +30,16 @@ WHERE alarm_id = %(number)s
 """
 
 
+_LEAD = 0x4C454144  # "LEAD"
+
+
+def lead(connection: Connection) -> bool:
+    """Ask to be the one engine that writes the journal of this database; held until the connection ends."""
+    with unavailable():
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LEAD,)).fetchone()
+    return bool(row and row[0])
+
+
 def occurrences(connection: Connection, identities: Sequence[str]) -> list[Alarm]:
     """Every occurrence of these devices that was not retracted, oldest first."""
     with unavailable():

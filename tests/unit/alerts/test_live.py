@@ -35,6 +35,7 @@ class Database:
         self.changes: list[AlarmChange] = []
         self.position = 0
         self.available = True
+        self.lead = True
         self.broken: set[str] = set()
         self._lock = threading.Lock()
 
@@ -45,7 +46,15 @@ class Database:
         return number
 
     def ports(self) -> Ports:
-        return Ports(self._devices, self._history, self._journal, lambda: self.position, self._changed, self._record)
+        return Ports(
+            self._devices,
+            self._history,
+            self._journal,
+            lambda: self.position,
+            self._changed,
+            self._record,
+            lambda: self.lead,
+        )
 
     def _check(self) -> None:
         if not self.available:
@@ -145,6 +154,37 @@ def test_a_start_catches_up_with_what_came_before_it(database: Database, start: 
     database.commit(temperatures(15, *HOT))
     assert start().wait_idle(10)
     assert database.journal == expected(database)
+
+
+def test_who_does_not_lead_neither_judges_nor_writes_until_the_lead_is_free(database: Database, start: Start) -> None:
+    database.lead = False
+    engine = start()
+    batch = temperatures(0, *HOT)
+    engine.hand_over(database.commit(batch), batch)
+    assert not engine.wait_idle(0.3)
+    assert database.changes == []
+    database.lead = True
+    assert engine.wait_idle(10)
+    assert database.journal == expected(database)
+    assert len(database.journal) == 1
+
+
+def test_who_loses_the_lead_begins_anew_when_it_comes_back(database: Database, start: Start) -> None:
+    engine = start()
+    batch = temperatures(0, *HOT)
+    engine.hand_over(database.commit(batch), batch)
+    assert engine.wait_idle(10)
+    database.lead = False
+    assert not engine.wait_idle(0.3)
+    # Meanwhile another process leads and finds that it is over; what it writes must not be contradicted.
+    late = temperatures(15, *COOL)
+    database.commit(late)
+    database.journal = expected(database)
+    before = list(database.changes)
+    database.lead = True
+    assert engine.wait_idle(10)
+    assert database.journal == expected(database)
+    assert database.changes == before
 
 
 def test_a_restart_judges_again_and_changes_nothing(database: Database, start: Start) -> None:
