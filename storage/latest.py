@@ -6,6 +6,8 @@ It never goes back in time, in whatever order uplinks come and however many gate
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from storage.database import Connection
@@ -64,25 +66,36 @@ SELECT device_id FROM updated UNION ALL SELECT device_id FROM inserted
 """
 
 
-def advance(connection: Connection, rows: Columns) -> None:
-    """Bring the newest values up to date with readings in key order (`packing.distinct`)."""
-    pending = newest(rows)
-    done = connection.execute(_ADVANCE, _packs(pending), prepare=True).fetchall()
+@dataclass(frozen=True, slots=True)
+class Packs:
+    """The newest reading of each metric of each device of a batch, ready to be sent."""
+
+    rows: Columns
+    parameters: dict[str, BinaryArray]
+
+
+def packs(rows: Columns) -> Packs:
+    """Prepare readings in key order (`packing.distinct`); at least one."""
+    last = newest(rows)
+    # Where each device's part of the columns is.
+    first = np.flatnonzero(np.r_[True, last.device_id[1:] != last.device_id[:-1]])
+    parameters = array_parameters(last) | {
+        "device_id": binary_array("int4", last.device_id[first]),
+        "first": binary_array("int4", first + 1),
+        "last": binary_array("int4", np.r_[first[1:], len(last)]),
+        "oldest": binary_array("timestamptz", np.minimum.reduceat(last.measured_at, first)),
+        "newest": binary_array("timestamptz", np.maximum.reduceat(last.measured_at, first)),
+    }
+    return Packs(last, parameters)
+
+
+def advance(connection: Connection, prepared: Packs) -> None:
+    """Bring the newest values up to date."""
+    done = connection.execute(_ADVANCE, prepared.parameters, prepare=True).fetchall()
+    pending = prepared.rows
     while True:
         finished = np.array([device for (device,) in done], np.int32)
         pending = pending.take(~np.isin(pending.device_id, finished))
         if not len(pending):
             return
         done = connection.execute(_MERGE, array_parameters(pending)).fetchall()
-
-
-def _packs(rows: Columns) -> dict[str, BinaryArray]:
-    """The parameters of `_ADVANCE`: the columns, and for each device where its part of them is."""
-    first = np.flatnonzero(np.r_[True, rows.device_id[1:] != rows.device_id[:-1]])
-    return array_parameters(rows) | {
-        "device_id": binary_array("int4", rows.device_id[first]),
-        "first": binary_array("int4", first + 1),
-        "last": binary_array("int4", np.r_[first[1:], len(rows)]),
-        "oldest": binary_array("timestamptz", np.minimum.reduceat(rows.measured_at, first)),
-        "newest": binary_array("timestamptz", np.maximum.reduceat(rows.measured_at, first)),
-    }

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from devices.model import Reading
+from devices.batch import UplinkRecord
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
+EMPTY = _HEADER + _TRAILER
+"""A binary COPY stream without rows."""
 POSTGRES_EPOCH = 946_684_800_000_000
 """2000-01-01 in microseconds since 1970: where PostgreSQL counts its timestamps from."""
 
@@ -47,20 +49,19 @@ class Columns:
         )
 
 
-def columns(
-    uplinks: Sequence[Sequence[Reading]], device_ids: Mapping[str, int], metric_ids: Mapping[str, int]
-) -> Columns:
+def columns(uplinks: Sequence[UplinkRecord], device_ids: Mapping[str, int], metric_ids: Mapping[str, int]) -> Columns:
     """The readings of a batch's uplinks as columns, in order of arrival. `KeyError` for an unknown name."""
-    flat = [reading for readings in uplinks for reading in readings]
-    device, metric, measured_at, value, quality = zip(*flat, strict=True)
+    flat = [reading for record in uplinks for reading in record.readings]
+    _, metric, measured_at, value, quality = zip(*flat, strict=True)
     count = len(flat)
+    sizes = [len(record.readings) for record in uplinks]
     return Columns(
-        np.fromiter(map(device_ids.__getitem__, device), np.int32, count),
+        np.repeat(np.fromiter((device_ids[record.device] for record in uplinks), np.int32, len(uplinks)), sizes),
         np.fromiter(map(metric_ids.__getitem__, metric), np.int16, count),
         np.fromiter(measured_at, np.int64, count),
         np.fromiter(value, np.float64, count),
         np.fromiter(quality, np.int16, count),
-        np.repeat(np.arange(len(uplinks), dtype=np.int32), [len(readings) for readings in uplinks]),
+        np.repeat(np.arange(len(uplinks), dtype=np.int32), sizes),
     )
 
 

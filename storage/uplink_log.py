@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from devices.batch import UplinkRecord
-from devices.model import Instant, moment
+from devices.model import moment
 from storage.database import Connection
 from storage.packing import NULL, Columns, copy_rows
 
@@ -26,24 +27,28 @@ VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING xid::text
 """
 
 
-def record(
-    connection: Connection,
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The rows of a batch's uplinks, ready to be sent: the stream for the uplink log, the row for the commit log."""
+
+    stream: bytes
+    summary: tuple[object, ...]
+
+
+def entries(
     uplinks: Sequence[UplinkRecord],
     batch: Columns,
     stored: npt.NDArray[np.int32],
     duplicates: npt.NDArray[np.int32],
-) -> int:
-    """Write the rows of a batch's uplinks; `batch` is in order of arrival, `stored` and `duplicates` say from which
-    uplink each such reading is.
-
-    Returns the transaction's number, by which followers know how far they have read.
-    """
+) -> Entries:
+    """Prepare the rows; `batch` is in order of arrival, `stored` and `duplicates` say from which uplink each such
+    reading is."""
     count = len(uplinks)
     starts = np.searchsorted(batch.uplink, np.arange(count, dtype=np.int32))
     received_at = np.array([entry.uplink.received_at for entry in uplinks], np.int64)
     first_at = np.minimum.reduceat(batch.measured_at, starts)
     last_at = np.maximum.reduceat(batch.measured_at, starts)
-    rows = copy_rows(
+    stream = copy_rows(
         [
             ("timestamptz", received_at),
             ("int4", batch.device_id[starts]),
@@ -59,18 +64,14 @@ def record(
             ("int4", np.bincount(duplicates, minlength=count)),
         ]
     )
+    span = (received_at.min(), received_at.max(), first_at.min(), last_at.max())
+    return Entries(stream, (*(moment(int(at)) for at in span), count, len(stored), len(duplicates)))
+
+
+def record(connection: Connection, prepared: Entries) -> int:
+    """Write the rows; returns the transaction's number, by which followers know how far they have read."""
     with connection.cursor().copy(_COPY) as copy:
-        copy.write(rows)
-    row = connection.execute(
-        _COMMIT,
-        (*map(_moment, (received_at.min(), received_at.max(), first_at.min(), last_at.max())), count, len(stored),
-         len(duplicates)),
-        prepare=True,
-    ).fetchone()  # fmt: skip
+        copy.write(prepared.stream)
+    row = connection.execute(_COMMIT, prepared.summary, prepare=True).fetchone()
     assert row is not None
     return int(str(row[0]))
-
-
-def _moment(at: np.int64) -> object:
-    instant: Instant = int(at)
-    return moment(instant)

@@ -21,8 +21,8 @@ from devices.errors import UnavailableError
 from devices.model import Reason, moment
 from storage import latest, uplink_log
 from storage.database import Connection, connect, first_line, unavailable
-from storage.packing import Columns, array_parameters, columns, copy_buffer, distinct
-from storage.registry import find, sync_metrics
+from storage.packing import EMPTY, Columns, array_parameters, columns, copy_buffer, distinct
+from storage.registry import sync_metrics
 
 _COPY = "COPY reading (measured_at, device_id, metric_id, value, quality) FROM STDIN (FORMAT binary)"
 # The columns of a batch as a set (`array_parameters`).
@@ -49,6 +49,9 @@ _DRAINED = """
 INSERT INTO spool_position (spool, position) VALUES (%s::uuid, %s)
 ON CONFLICT (spool) DO UPDATE SET position = excluded.position, drained_at = now()
 """
+
+_DEVICES = 500_000
+"""Device numbers held; a fleet beyond that looks them up as they speak (3 µs each)."""
 
 _Mark = tuple[str, int | None, int, int, int]
 
@@ -193,15 +196,21 @@ class Writer:
         marks = [_mark(record) for record in uplinks]
         with connection.transaction():
             if uplinks:
-                batch_columns = columns([record.readings for record in uplinks], self._device_ids, self._metric_ids)
+                batch_columns = columns(uplinks, self._device_ids, self._metric_ids)
                 inside = distinct(batch_columns)
-                fresh, known, differing = self._store(connection, inside.rows, marks, way)
-                known_uplinks = np.concatenate([inside.repeats.uplink, known.uplink])
-                conflicts = [*_conflicts(uplinks, inside.conflicts), *_conflicts(uplinks, differing)]
-                if len(fresh):
-                    latest.advance(connection, fresh)
-                transaction = uplink_log.record(connection, uplinks, batch_columns, fresh.uplink, known_uplinks)
+                rows = inside.rows
+                fresh, same, differs = self._sort_out(connection, rows, marks, way)
+                known_uplinks = np.concatenate([inside.repeats.uplink, same.uplink])
+                with connection.cursor().copy(_COPY) as copy:
+                    copy.write(copy_buffer(fresh) if way is not _Way.INSERT else EMPTY)
+                    # The server is busy with the rows for a while: time to prepare what comes after them.
+                    packs = latest.packs(fresh) if len(fresh) else None
+                    entries = uplink_log.entries(uplinks, batch_columns, fresh.uplink, known_uplinks)
+                if packs:
+                    latest.advance(connection, packs)
+                transaction = uplink_log.record(connection, entries)
                 stored, duplicates = len(fresh), len(known_uplinks)
+                conflicts = [*_conflicts(uplinks, inside.conflicts), *_conflicts(uplinks, differs)]
                 refused = (*unregistered, *conflicts)
             _quarantine(connection, [*batch.quarantine, *refused])
             if batch.drained:
@@ -209,22 +218,19 @@ class Writer:
         self._seen.add(marks)
         return Committed(stored, duplicates, transaction, refused)
 
-    def _store(
+    def _sort_out(
         self, connection: Connection, rows: Columns, marks: Sequence[_Mark], way: _Way
     ) -> tuple[Columns, Columns, Columns]:
-        """Store what is not there yet: (stored, there with the same value, there with another value)."""
+        """Which rows are to be stored by COPY (or are, by the last way), which are there with the same value, and which
+        with another."""
         suspect = (
             np.isin(rows.uplink, [index for index, mark in enumerate(marks) if mark in self._seen])
             if way is _Way.FAST
             else np.ones(len(rows), np.bool_)
         )
         same, differs = _stored(connection, rows, suspect)
-        fresh = rows.take(~(same | differs))
         if way is not _Way.INSERT:
-            if len(fresh):
-                with connection.cursor().copy(_COPY) as copy:
-                    copy.write(copy_buffer(fresh))
-            return fresh, rows.take(same), rows.take(differs)
+            return rows.take(~(same | differs)), rows.take(same), rows.take(differs)
         inserted_keys = set(connection.execute(_INSERT, array_parameters(rows)).fetchall())
         keys = zip(rows.device_id.tolist(), rows.metric_id.tolist(), rows.measured_at.tolist(), strict=True)
         inserted = np.fromiter((key in inserted_keys for key in keys), np.bool_, len(rows))
@@ -234,8 +240,12 @@ class Writer:
     def _resolve(self, connection: Connection, uplinks: Iterable[UplinkRecord]) -> None:
         missing = {record.device for record in uplinks} - self._device_ids.keys()
         if missing:
-            found = find(connection, sorted(missing))
-            self._device_ids.update({identity: entry.device_id for identity, entry in found.items()})
+            if len(self._device_ids) > _DEVICES:
+                self._device_ids.clear()
+            rows = connection.execute(
+                "SELECT identity, device_id FROM device WHERE identity = ANY(%s)", (sorted(missing),), binary=True
+            )
+            self._device_ids.update((str(identity), int(str(number))) for identity, number in rows)
 
 
 def _stored(

@@ -37,7 +37,7 @@ def run(url: str, folder: Path) -> list[Figure]:
         ours = limit = 0.0
         # Turn about, each with rows of its own, so that both meet the same table and the same noise of the machine.
         for _ in range(ROWS // size):
-            rows = distinct(columns([r.readings for r in _batch(size, epoch).uplinks], device_ids, metric_ids)).rows
+            rows = distinct(columns(_batch(size, epoch).uplinks, device_ids, metric_ids)).rows
             limit += _server_copy(url, copy_buffer(rows), folder / "batch.bin")
             batch = _batch(size, epoch + 1)
             if share:
