@@ -121,6 +121,54 @@ def test_latest_never_goes_back_in_time(registered: str, writer: Writer) -> None
     assert rows(registered, "SELECT value FROM latest") == [(3.0,)]
 
 
+def test_latest_follows_packs_of_changing_metrics(registered: str, writer: Writer) -> None:
+    def newest() -> dict[str, float]:
+        with connect(registered) as connection:
+            pump = find(connection, [PUMP.identity])[PUMP.identity]
+            return {entry.metric: entry.value for entry in latest(connection, pump.device_id)}
+
+    def say(at: int, **values: float) -> None:
+        writer.commit(Batch([record([reading(name, T0 + at * SECOND, value) for name, value in values.items()])]))
+
+    say(0, pressure=1.0, flow=2.0)
+    say(10, pressure=3.0, flow=4.0)
+    assert newest() == {"pressure": 3.0, "flow": 4.0}
+    say(20, power=5.0)  # a metric that was not there
+    say(30, flow=6.0, pressure=7.0)
+    assert newest() == {"pressure": 7.0, "flow": 6.0, "power": 5.0}
+    say(25, flow=8.0, power=9.0)  # late for one of them
+    assert newest() == {"pressure": 7.0, "flow": 6.0, "power": 9.0}
+
+
+def test_two_gateways_that_write_the_same_at_once_store_it_once(registered: str) -> None:
+    """Repeats by a new address reach another gateway; batches overlap in any order, on new and on known devices."""
+    packs = [
+        record([reading(metric, T0 + at * SECOND, float(at), device) for metric in ("pressure", "flow")], sequence=at)
+        for at in range(60)
+        for device in (PUMP.identity, VALVE.identity)
+    ]
+    done = []
+
+    def run(seed: int) -> None:
+        own = Writer(registered)
+        order = random.Random(seed).sample(packs, len(packs))
+        done.extend(own.commit(Batch(order[start : start + 8])) for start in range(0, len(order), 8))
+        own.close()
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(entry.stored for entry in done) == 240
+    assert sum(entry.duplicates for entry in done) == 480
+    assert [entry.refused for entry in done if entry.refused] == []
+    assert rows(registered, "SELECT count(*), count(DISTINCT (device_id, metric_id, measured_at)) FROM reading") == [
+        (240, 240)
+    ]
+    assert rows(registered, "SELECT DISTINCT value FROM latest") == [(59.0,)]
+
+
 def test_a_device_deleted_meanwhile_is_quarantined_and_its_neighbours_stored(registered: str, writer: Writer) -> None:
     done = writer.commit(Batch([record([reading(device="urn:gone")]), record([reading()])]))
     assert done.stored == 1
