@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devices.alarm import Alarm, AlarmChange, ChangeKind, Priority
-from devices.batch import Batch, QuarantineRecord, UplinkRecord
+from devices.batch import Batch, Committed, QuarantineRecord, UplinkRecord
 from devices.errors import UnavailableError
 from devices.model import MINUTE, SECOND, Quality, Reading, Reason, Transport, Uplink
 from devices.profile import shipped_profiles
@@ -147,7 +147,7 @@ def test_two_gateways_that_write_the_same_at_once_store_it_once(registered: str)
         for at in range(60)
         for device in (PUMP.identity, VALVE.identity)
     ]
-    done = []
+    done: list[Committed] = []
 
     def run(seed: int) -> None:
         own = Writer(registered)
