@@ -39,6 +39,60 @@ class Alarm:
     value: float | None = None
 
 
+class AlarmState(StrEnum):
+    """The states of ISA-18.2 that an occurrence can be in (derived: `alerts.lifecycle.state`)."""
+
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED_UNACKNOWLEDGED = "returned_unacknowledged"
+    LATCHED = "latched"
+    NORMAL = "normal"
+
+
+class SuppressionKind(StrEnum):
+    """The three ways in which an alarm is kept from being announced, from the shortest to the most lasting."""
+
+    SHELVED = "shelved"
+    """By an operator, for a time."""
+    SUPPRESSED = "suppressed"
+    """By design: the plant's logic says that it means nothing now."""
+    OUT_OF_SERVICE = "out_of_service"
+    """For maintenance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """One suppression of a rule (or of every rule, if None) on a device, until a moment or until it is ended."""
+
+    kind: SuppressionKind
+    rule: str | None
+    device: str
+    until: Instant | None
+    reason: str
+    by: str
+    one_shot: bool = False
+
+    def covers(self, rule: str, device: str, now: Instant) -> bool:
+        """Whether it keeps this alarm quiet now."""
+        return self.device == device and self.rule in (None, rule) and (self.until is None or now < self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmDefinition:
+    """What people are shown of a rule; durations in microseconds."""
+
+    rule: str
+    title: str
+    alarm_class: str
+    priority: Priority
+    severity: int
+    latching: bool
+    time_to_respond: Instant
+    cause: str
+    consequence: str
+    corrective_action: str
+
+
 class ChangeKind(StrEnum):
     """What happened to an occurrence."""
 

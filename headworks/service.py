@@ -7,9 +7,8 @@ database and broker come from is `headworks.servers`' business.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,24 +16,27 @@ from typing import TypeVar
 import structlog
 
 from alerts.engine import Engine
-from alerts.live import LiveEngine, Ports
+from alerts.lifecycle import suppressed_by
+from alerts.live import LiveEngine
 from alerts.notify import Notifier
 from alerts.rules import Rule, load_rules, shipped_rules
-from devices.alarm import Alarm, AlarmChange
-from devices.batch import Batch, Changed, Committed
+from devices.alarm import AlarmChange, Suppression
+from devices.batch import Batch, Committed
 from devices.document import DocumentError
 from devices.errors import UnavailableError
-from devices.model import Device, Instant, Reading, Uplink
+from devices.model import SECOND, Device, Instant, Uplink
 from devices.profile import Profile, shipped_profiles
 from headworks import clock
 from headworks.http import HttpDoor
+from headworks.judging import Journal
+from headworks.session import Session
 from headworks.settings import Settings
 from ingest.coap import CoapGateway
 from ingest.directory import Directory
 from ingest.mqtt import Broker, MqttGateway
 from ingest.pipeline import Done, Pipeline
-from storage import history, journal
-from storage.database import Connection, Server, connect, server
+from storage import lifecycle
+from storage.database import Server, connect, server
 from storage.migrate import migrate
 from storage.registry import find, sync_metrics
 from storage.spool import Spool
@@ -43,33 +45,6 @@ from storage.writer import Writer
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-
-class Session:
-    """One database connection for one thread, opened when needed and again after it was lost."""
-
-    def __init__(self, url: str, application: str) -> None:
-        self._url = url
-        self._application = application
-        self._connection: Connection | None = None
-        self._lock = threading.Lock()
-
-    def run(self, work: Callable[[Connection], T]) -> T:
-        """Do something with the connection; `UnavailableError` passes through and lets the next call reconnect."""
-        with self._lock:
-            if self._connection is None or self._connection.closed:
-                self._connection = connect(self._url, application=self._application)
-            try:
-                return work(self._connection)
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
 
 
 def prepare(database_url: str) -> Server:
@@ -109,6 +84,10 @@ def load_rule_files(path: Path | None) -> list[Rule]:
     return list(rules.values())
 
 
+SUPPRESSIONS_SECONDS = 2
+"""How old the knowledge of what is shelved may be when an alarm is announced."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """Where a running platform can be reached."""
@@ -128,12 +107,12 @@ class Platform:
         self._lookup = Session(database_url, "headworks registry")
         self._judging = Session(database_url, "headworks engine")
         self._writer = Writer(database_url)
+        self._suppressions: tuple[Instant, list[Suppression]] = (0, [])
         webhook = settings.webhook_url
         self._rules = load_rule_files(settings.rules)
         self._notifier = Notifier(self._rules, webhook.get_secret_value() if webhook else None, clock.now)
-        self._engine = LiveEngine(
-            Engine(self._rules, self._profiles), self._ports(), self._notifier.announce, time.monotonic
-        )
+        ports = Journal(self._judging, self._rules).ports(self._devices)
+        self._engine = LiveEngine(Engine(self._rules, self._profiles), ports, self._announce, time.monotonic)
         directory = Directory(self._devices, time.monotonic)
         path = settings.spool_path
         self._spool = Spool(path, settings.spool_bytes, self._writer.drained) if path else None
@@ -211,41 +190,20 @@ class Platform:
             self._engine.hand_over(committed.transaction, readings)
         # With something refused, the log knows better than the batch what was stored: the next scan judges that.
 
+    def _announce(self, change: AlarmChange, device: Device) -> None:
+        """Tell people, unless the alarm is shelved, suppressed or out of service."""
+        now = clock.now()
+        if now - self._suppressions[0] > SUPPRESSIONS_SECONDS * SECOND:
+            try:
+                self._suppressions = (now, self._lookup.run(lifecycle.suppressions))
+            except UnavailableError:
+                log.warning("alarm.suppressions_unknown", hint="the last known ones are used")
+        kind = suppressed_by(self._suppressions[1], change.alarm.rule, device.identity, now)
+        if kind is None:
+            self._notifier.announce(change, device)
+        else:
+            log.info("alarm.suppressed", rule=change.alarm.rule, device=device.identity, how=kind.value)
+
     def _devices(self, identities: Sequence[str]) -> Mapping[str, Device]:
         found = self._lookup.run(lambda connection: find(connection, identities))
         return {identity: entry.device for identity, entry in found.items()}
-
-    def _ports(self) -> Ports:
-        session = self._judging
-
-        def occurrences(identities: Sequence[str]) -> Sequence[Alarm]:
-            return session.run(lambda connection: journal.occurrences(connection, identities))
-
-        def readings(identities: Sequence[str], since: Instant | None) -> Sequence[Reading]:
-            return session.run(lambda connection: history.readings(connection, identities, since))
-
-        def changed(position: int, known: Iterable[int]) -> Changed:
-            return session.run(lambda connection: history.changed(connection, position, known))
-
-        def record(changes: Sequence[AlarmChange], position: int) -> None:
-            def work(connection: Connection) -> None:
-                if connection is not leading[0]:
-                    raise UnavailableError("the connection that held the lead was lost")
-                journal.record(connection, changes, position)
-
-            session.run(work)
-
-        def position() -> int:
-            return session.run(journal.position)
-
-        leading: list[Connection | None] = [None]
-
-        def lead() -> bool:
-            def work(connection: Connection) -> bool:
-                if connection is not leading[0]:
-                    leading[0] = connection if journal.lead(connection) else None
-                return leading[0] is connection
-
-            return session.run(work)
-
-        return Ports(self._devices, readings, occurrences, position, changed, record, lead)

@@ -17,16 +17,33 @@ from storage.database import Connection, unavailable
 _OCCURRENCE = "rule, device.identity, alarm.priority, message, since, raised_at, cleared_at, value"
 
 
-_RAISE = """
-INSERT INTO alarm (rule, device_id, priority, message, since, raised_at, cleared_at, value)
-SELECT %(rule)s, device_id, %(priority)s, %(message)s, %(since)s, %(raised_at)s, %(cleared_at)s, %(value)s
-FROM device WHERE identity = %(device)s
-ON CONFLICT (rule, device_id, raised_at) WHERE NOT retracted DO NOTHING RETURNING alarm_id
+# What keeps an alarm quiet when it is recorded, the most lasting first.
+_QUIET = """
+(SELECT s.kind FROM alarm_suppressed s
+ WHERE s.device_id = d.device_id AND (s.rule IS NULL OR s.rule = %(rule)s)
+ ORDER BY array_position(ARRAY['out_of_service', 'suppressed', 'shelved'], s.kind) LIMIT 1)
 """
-_AMEND = """
-UPDATE alarm SET since = %(since)s, raised_at = %(raised_at)s, cleared_at = %(cleared_at)s, value = %(value)s,
-       message = %(message)s, retracted = false
-WHERE alarm_id = %(number)s
+_RAISE = f"""
+INSERT INTO alarm (rule, device_id, priority, message, since, raised_at, cleared_at, value, latching, severity,
+                   alarm_class, suppressed_by, annunciated_at)
+SELECT %(rule)s, d.device_id, %(priority)s, %(message)s, %(since)s, %(raised_at)s, %(cleared_at)s, %(value)s,
+       coalesce(r.latching, false), r.severity, r.alarm_class, q.kind,
+       CASE WHEN q.kind IS NULL AND %(cleared_at)s::timestamptz IS NULL THEN now() END
+FROM device d LEFT JOIN alarm_rule r ON r.rule = %(rule)s CROSS JOIN LATERAL (SELECT {_QUIET} AS kind) q
+WHERE d.identity = %(device)s
+ON CONFLICT (rule, device_id, raised_at) WHERE NOT retracted DO NOTHING RETURNING alarm_id
+"""  # noqa: S608 - a constant of this module
+_AMEND = f"""
+UPDATE alarm a SET since = %(since)s, raised_at = %(raised_at)s, cleared_at = %(cleared_at)s, value = %(value)s,
+       message = %(message)s, retracted = false,
+       annunciated_at = coalesce(annunciated_at, CASE WHEN %(cleared_at)s::timestamptz IS NULL AND {_QUIET} IS NULL
+                                                 THEN now() END)
+FROM device d WHERE d.device_id = a.device_id AND a.alarm_id = %(number)s
+"""  # noqa: S608
+_END_ONE_SHOT = """
+UPDATE alarm_suppression s SET ended_at = now(), ended_by = 'engine' FROM device d
+WHERE s.one_shot AND s.ended_at IS NULL AND s.device_id = d.device_id AND d.identity = %(device)s AND s.rule = %(rule)s
+RETURNING s.device_id
 """
 
 
@@ -130,6 +147,12 @@ def _apply(connection: Connection, change: AlarmChange, displaced: dict[_Key, in
             connection.execute(_AMEND, parameters)
     assert number is not None
     _event(connection, number, change.kind, moment(_event_time(change)), _detail(change))
+    if alarm.cleared_at is not None and change.kind in (ChangeKind.RAISED, ChangeKind.CLEARED):
+        for (device,) in connection.execute(_END_ONE_SHOT, {"device": alarm.device, "rule": alarm.rule}).fetchall():
+            connection.execute(
+                "INSERT INTO alarm_event (kind, at, rule, device_id, detail) VALUES ('unshelved', now(), %s, %s, %s)",
+                (alarm.rule, device, Jsonb({"why": "returned to normal"})),
+            )
     if change.kind is ChangeKind.RAISED and alarm.cleared_at is not None:
         # Over by the time we learned of it: the journal still has both transitions.
         _event(connection, number, ChangeKind.CLEARED, moment(alarm.cleared_at), _detail(change))

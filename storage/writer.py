@@ -53,6 +53,9 @@ ON CONFLICT (spool) DO UPDATE SET position = excluded.position, drained_at = now
 _DEVICES = 500_000
 """Device numbers held; a fleet beyond that looks them up as they speak (3 µs each)."""
 
+_DEADLOCKS = 20
+"""Deadlocks after which a batch has to wait for its next turn."""
+
 _Mark = tuple[str, int | None, int, int, int]
 
 
@@ -147,19 +150,23 @@ class Writer:
 
     def _commit(self, connection: Connection, batch: Batch) -> Committed:
         """The ways from fast to sure; what the server refuses even then is found by halving."""
-        try:
-            for way in _Way:
-                try:
-                    return self._transact(connection, batch, way)
-                except errors.UniqueViolation:
-                    if way is _Way.INSERT:
-                        raise
-                except errors.DeadlockDetected:  # two gateways and the same devices in another order
-                    if way is _Way.INSERT:
-                        raise
-            raise AssertionError
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            return self._divide(connection, batch, error)
+        ways = iter(_Way)
+        way = next(ways)
+        deadlocks = 0
+        while True:
+            try:
+                return self._transact(connection, batch, way)
+            except errors.UniqueViolation as error:
+                following = next(ways, None)
+                if following is None:
+                    return self._divide(connection, batch, error)
+                way = following
+            except errors.DeadlockDetected:  # two gateways and the same devices in another order: one of them went on
+                deadlocks += 1
+                if deadlocks > _DEADLOCKS:
+                    raise
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                return self._divide(connection, batch, error)
 
     def _divide(self, connection: Connection, batch: Batch, error: psycopg.Error) -> Committed:
         """Commit the halves of a batch that the server refused; a single uplink it refuses goes to quarantine."""

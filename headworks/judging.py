@@ -1,0 +1,78 @@
+"""What the live engine needs of the database, put together from the rooms that have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from alerts.live import Ports
+from alerts.rules import Rule
+from devices.alarm import Alarm, AlarmChange, AlarmDefinition
+from devices.batch import Changed
+from devices.errors import UnavailableError
+from devices.model import Device, Instant, Reading
+from headworks.session import Session
+from storage import history, journal, lifecycle
+from storage.database import Connection
+
+
+def definition(rule: Rule) -> AlarmDefinition:
+    """What people are shown of a rule."""
+    return AlarmDefinition(
+        rule.rule,
+        rule.title,
+        rule.alarm_class.value,
+        rule.priority,
+        rule.severity,
+        rule.latching,
+        rule.guidance.time_to_respond,
+        rule.guidance.cause,
+        rule.guidance.consequence,
+        rule.guidance.corrective_action,
+    )
+
+
+class Journal:
+    """The engine's side of the database, over one connection; whoever leads holds its lead by that connection."""
+
+    def __init__(self, session: Session, rules: Sequence[Rule]) -> None:
+        self._session = session
+        self._rules = rules
+        self._leading: Connection | None = None
+
+    def ports(self, devices: Callable[[Sequence[str]], Mapping[str, Device]]) -> Ports:
+        """The ports of `alerts.live`."""
+        return Ports(devices, self._history, self._occurrences, self._position, self._changed, self._record, self._lead)
+
+    def _history(self, identities: Sequence[str], since: Instant | None) -> Sequence[Reading]:
+        return self._session.run(lambda connection: history.readings(connection, identities, since))
+
+    def _occurrences(self, identities: Sequence[str]) -> Sequence[Alarm]:
+        return self._session.run(lambda connection: journal.occurrences(connection, identities))
+
+    def _position(self) -> int:
+        return self._session.run(journal.position)
+
+    def _changed(self, position: int, known: Iterable[int]) -> Changed:
+        def work(connection: Connection) -> Changed:
+            lifecycle.expire(connection)  # the leader is asked every second, and nobody else
+            return history.changed(connection, position, known)
+
+        return self._session.run(work)
+
+    def _record(self, changes: Sequence[AlarmChange], position: int) -> None:
+        def work(connection: Connection) -> None:
+            if connection is not self._leading:
+                raise UnavailableError("the connection that held the lead was lost")
+            journal.record(connection, changes, position)
+
+        self._session.run(work)
+
+    def _lead(self) -> bool:
+        def work(connection: Connection) -> bool:
+            if connection is not self._leading:
+                self._leading = connection if journal.lead(connection) else None
+                if self._leading is connection:
+                    lifecycle.define(connection, [definition(rule) for rule in self._rules])
+            return self._leading is connection
+
+        return self._session.run(work)
