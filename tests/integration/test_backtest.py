@@ -1,0 +1,92 @@
+"""`headworks backtest` on stored history."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from devices.batch import Batch, UplinkRecord
+from devices.model import MINUTE, SECOND, Quality, Reading, Transport, Uplink
+from headworks.cli import app
+from storage import history
+from storage.database import connect
+from storage.writer import Writer
+from tests.conftest import PUMP, VALVE
+
+T0 = 1_790_000_000 * SECOND - 1_790_000_000 * SECOND % MINUTE
+
+RULES = """
+rule: too-hot
+title: Too hot
+applies_to: {kind: pump}
+condition: bearing_temperature > LIMIT
+on_delay: 2m
+message: "{value} {unit}"
+priority: high
+guidance: {cause: c, consequence: q, corrective_action: a, time_to_respond: 1h}
+"""
+
+
+@pytest.fixture
+def url(registered: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("HEADWORKS_DATABASE_URL", f"postgresql:///?{registered.replace(' ', '&')}")
+    values = [40.0] * 10 + [85.0] * 10 + [95.0] * 10 + [40.0] * 10
+    readings = [
+        Reading(PUMP.identity, "bearing_temperature", T0 + number * MINUTE, value)
+        for number, value in enumerate(values)
+    ]
+    bad = Reading(VALVE.identity, "position", T0, 50.0, Quality.BAD)
+    writer = Writer(registered)
+    uplink = Uplink(Transport.COAP, b"", T0)
+    writer.commit(Batch([UplinkRecord(uplink, PUMP.identity, readings), UplinkRecord(uplink, VALVE.identity, [bad])]))
+    writer.close()
+    return registered
+
+
+def test_a_stretch_of_history_is_what_was_stored(url: str) -> None:
+    with connect(url) as connection:
+        found = history.stretch(connection, [PUMP.identity, VALVE.identity, "urn:none"], T0, T0 + 5 * MINUTE)
+        whole = history.readings(connection, [PUMP.identity], T0)
+    assert found[PUMP.identity] == whole[:5]
+    assert found[VALVE.identity] == [Reading(VALVE.identity, "position", T0, 50.0, Quality.BAD)]
+
+
+def test_the_difference_of_two_sets_of_rules_is_printed(url: str, tmp_path: Path) -> None:
+    for name, limit in (("current", "90"), ("candidate", "80")):
+        (tmp_path / f"{name}.yaml").write_text(RULES.replace("LIMIT", limit))
+    (tmp_path / "other.yaml").write_text(RULES.replace("LIMIT", "10").replace("too-hot", "warm"))
+    period = ["--since", "2026-09-21T00:00", "--until", "2026-09-22T00:00"]
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(app, ["backtest", *words], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    found = json.loads(
+        run(str(tmp_path / "candidate.yaml"), *period, "--against", str(tmp_path / "current.yaml"), "--json")
+    )
+    assert (found["readings"], found["gained"], found["lost"], found["unchanged"]) == (41, [], [], 0)
+    [shift] = found["shifted"]
+    assert (shift["before"]["raised_at"], shift["after"]["raised_at"]) == (
+        "2026-09-21T14:35:00+00:00",
+        "2026-09-21T14:25:00+00:00",
+    )
+    assert found["kpis"]["after"]["hours_active"] > found["kpis"]["before"]["hours_active"]
+    picture = tmp_path / "difference.svg"
+    text = run(
+        str(tmp_path / "other.yaml"), *period, "--against", str(tmp_path / "current.yaml"), "--picture", str(picture)
+    )
+    assert "1 gained, 1 lost, 0 shifted, 0 unchanged" in text
+    assert "P-101: warm" in picture.read_text()
+    journal = json.loads(run(str(tmp_path / "current.yaml"), *period, "--against", "journal", "--json"))
+    assert len(journal["gained"]) == 1
+
+
+def test_a_stretch_that_ends_before_it_begins_is_refused(url: str, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES.replace("LIMIT", "90"))
+    result = CliRunner().invoke(app, ["backtest", str(tmp_path / "rules.yaml"), "--since", "1d", "--until", "2d"])
+    assert result.exit_code == 2
+    assert "since must lie before until" in result.output

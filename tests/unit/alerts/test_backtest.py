@@ -1,0 +1,100 @@
+"""A backtest says what live would have done, and the difference of two is told alarm by alarm."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alerts.backtest import PERIOD, Comparison, compare, kpis, occurrences, within
+from alerts.rules import Rule
+from devices.alarm import Alarm, Priority
+from devices.model import HOUR, MINUTE, Instant, Reading
+from headworks.picture import timeline
+from tests.unit.alerts.plant import PROFILES, PUMP, T0, rule, series
+from tests.unit.alerts.test_engine import deliver_at_random, readings_strategy, rules_strategy
+
+SITES = {PUMP.identity: PUMP.site}
+
+
+@given(rules_strategy(), readings_strategy(), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_a_backtest_finds_what_live_wrote_however_it_was_delivered(
+    tested: Rule, readings: list[Reading], chance: random.Random
+) -> None:
+    live = deliver_at_random([tested], list(readings), chance)
+    chance.shuffle(readings)
+    assert occurrences([tested], PUMP, PROFILES, readings) == live.alarms
+
+
+def test_several_rules_are_judged_at_once() -> None:
+    readings = [*series("vibration", [1, 6, 6, 1]), *series("flow", [1, 1, 9, 9])]
+    found = occurrences([rule(), replace_name(rule("flow > 5"), "other")], PUMP, PROFILES, readings)
+    assert [(alarm.rule, (alarm.raised_at - T0) // MINUTE) for alarm in found] == [("tested", 1), ("other", 2)]
+    assert occurrences([rule("speed > 5")], PUMP, PROFILES, readings) == []
+    assert occurrences([rule()], PUMP, PROFILES, []) == []
+
+
+def replace_name(tested: Rule, name: str) -> Rule:
+    return tested.model_copy(update={"rule": name})
+
+
+def alarm(raised: Instant, cleared: Instant | None, name: str = "r", priority: Priority = Priority.LOW) -> Alarm:
+    at = T0 + raised * MINUTE
+    return Alarm(name, PUMP.identity, priority, "m", at, at, None if cleared is None else T0 + cleared * MINUTE)
+
+
+def told(result: Comparison) -> tuple[list[Alarm], list[Alarm], list[tuple[Alarm, Alarm]], int]:
+    pairs = [(pair.current, pair.candidate) for pair in result.shifted]
+    return result.gained, result.lost, pairs, result.unchanged
+
+
+def test_alarms_are_gained_lost_shifted_or_the_same() -> None:
+    same, other = alarm(0, 5), alarm(0, 5, "other")
+    early, late = alarm(10, 20), alarm(12, 22)
+    gone, come = alarm(30, 31), alarm(40, None)
+    result = compare([same, other, early, gone], [same, late, come], T0, T0 + HOUR, SITES)
+    assert told(result) == ([come], [other, gone], [(early, late)], 1)
+
+
+def test_only_what_was_active_in_the_stretch_counts() -> None:
+    before, across, inside, after = alarm(-10, -5), alarm(-3, 2), alarm(3, None), alarm(61, None)
+    assert within([before, across, inside, after], T0, T0 + HOUR) == [across, inside]
+    assert told(compare([before], [after], T0, T0 + HOUR, SITES)) == ([], [], [], 0)
+
+
+alarms = st.lists(st.integers(0, 40), unique=True, max_size=8).map(
+    lambda starts: [alarm(3 * start, 3 * start + 2) for start in sorted(starts)]
+)
+
+
+@given(alarms, alarms)
+def test_the_difference_accounts_for_every_alarm_of_both_sides(old: list[Alarm], new: list[Alarm]) -> None:
+    gained, lost, shifted, unchanged = told(compare(old, new, T0, T0 + 4 * HOUR, SITES))
+    assert len(lost) + len(shifted) + unchanged == len(old)
+    assert len(gained) + len(shifted) + unchanged == len(new)
+    assert told(compare(old, old, T0, T0 + 4 * HOUR, SITES)) == ([], [], [], len(old))
+
+
+def test_kpis_are_those_of_the_standard() -> None:
+    flood = [alarm(0, 1, f"rule-{number}", Priority.HIGH) for number in range(11)]
+    found = kpis([*flood, alarm(25, None)], T0, T0 + HOUR, SITES)
+    assert found.alarms == 12
+    assert found.per_period == 12 / (HOUR / PERIOD)
+    assert (found.most, found.flood_share) == (11, 1 / 6)
+    assert found.top10_share == 10 / 12
+    assert found.hours_active == (11 * 1 + 35) / 60
+    assert found.by_priority == {"low": 1, "medium": 0, "high": 11}
+
+
+def test_the_picture_names_what_it_shows_and_breaks_on_no_name() -> None:
+    strange = replace(alarm(1, 2, "r"), message='<&">')
+    drawn = timeline(
+        compare([alarm(30, 40)], [strange, alarm(32, 41)], T0, T0 + HOUR, SITES), T0, T0 + HOUR, {PUMP.identity: "<P>"}
+    )
+    assert "&lt;P&gt;: r" in drawn
+    assert drawn.count("<title>") == 3
+    assert "<&" not in drawn
+    assert "No difference." in timeline(compare([], [], T0, T0 + HOUR, SITES), T0, T0 + HOUR, {})
