@@ -16,13 +16,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from alerts.engine import Engine
 from alerts.occurrences import applied
-from devices.alarm import Alarm, AlarmChange
+from devices.alarm import Alarm, AlarmChange, Announcement
 from devices.batch import Changed
 from devices.errors import UnavailableError
 from devices.model import Device, Instant, Reading
@@ -54,21 +55,30 @@ class Ports:
     journal: Callable[[Sequence[str]], Sequence[Alarm]]
     position: Callable[[], int]
     changed: Callable[[int, Iterable[int]], Changed]
-    record: Callable[[Sequence[AlarmChange], int], None]
+    record: Callable[[Sequence[AlarmChange], int, Sequence[Announcement]], None]
     lead: Callable[[], bool]
     """Whether this process is the one that judges. Lost with the connection that holds it; `record` then refuses."""
 
 
-Announce = Callable[[AlarmChange, Device], None]
+class Announcer(Protocol):
+    """Words what people are told."""
+
+    def compose(self, change: AlarmChange, device: Device) -> Announcement | None:
+        """The announcement of a change; None where nobody is told."""
+        ...
+
+    def told(self, announcements: Sequence[Announcement]) -> None:
+        """These are durable now, with their changes."""
+        ...
 
 
 class LiveEngine:
     """Judges committed readings in a thread of its own, and writes what follows to the journal."""
 
-    def __init__(self, engine: Engine, ports: Ports, announce: Announce, monotonic: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, ports: Ports, announcer: Announcer, monotonic: Callable[[], float]) -> None:
         self._engine = engine
         self._ports = ports
-        self._announce = announce
+        self._announcer = announcer
         self._monotonic = monotonic
         self._handed: deque[tuple[int, list[Reading]]] = deque()
         self._backlog = 0
@@ -281,15 +291,22 @@ class LiveEngine:
             self._again[identity] = min(first, self._again.get(identity, first))
 
     def _write(self) -> None:
-        """Changes and position in one transaction; announcements only for what is in the journal."""
+        """Changes, their announcements and the position in one transaction."""
         if self._position is None or self._again or (not self._unwritten and self._position == self._written):
             return
         changes = self._unwritten
-        self._ports.record(changes, self._position)
+        missing = {change.alarm.device for change in changes} - self._devices.keys()
+        if missing:
+            self._devices.update(self._ports.devices(sorted(missing)))
+        composed = [
+            self._announcer.compose(change, self._devices[change.alarm.device])
+            for change in changes
+            if change.alarm.device in self._devices
+        ]
+        announcements = [announcement for announcement in composed if announcement is not None]
+        self._ports.record(changes, self._position, announcements)
         self._unwritten, self._written = [], self._position
         FAILING.set(len(self._engine.failing))
         for change in changes:
             CHANGES.labels(change.kind.value).inc()
-            device = self._devices.get(change.alarm.device)
-            if device is not None:
-                self._announce(change, device)
+        self._announcer.told(announcements)

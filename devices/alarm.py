@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from devices.model import Instant
 
@@ -119,3 +120,26 @@ class AlarmChange:
         alarm = self.after or self.before
         assert alarm is not None
         return alarm
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What people are told of one change: `told` is JSON data, `key` the same for the same announcement whenever it is
+    made again."""
+
+    key: str
+    event: str
+    rule: str
+    device: str
+    priority: Priority
+    told: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DueAnnouncement:
+    """An announcement to be delivered now, for the `attempts`-th time."""
+
+    number: int
+    key: str
+    told: dict[str, Any]
+    attempts: int

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from alerts.live import Ports
 from alerts.rules import Rule
-from devices.alarm import Alarm, AlarmChange, AlarmDefinition
+from devices.alarm import Alarm, AlarmChange, AlarmDefinition, Announcement
 from devices.batch import Changed
 from devices.errors import UnavailableError
 from devices.model import Device, Instant, Reading
@@ -34,9 +34,10 @@ def definition(rule: Rule) -> AlarmDefinition:
 class Journal:
     """The engine's side of the database, over one connection; whoever leads holds its lead by that connection."""
 
-    def __init__(self, session: Session, rules: Sequence[Rule]) -> None:
+    def __init__(self, session: Session, rules: Sequence[Rule], channels: Sequence[str]) -> None:
         self._session = session
         self._rules = rules
+        self._channels = channels
         self._leading: Connection | None = None
 
     def ports(self, devices: Callable[[Sequence[str]], Mapping[str, Device]]) -> Ports:
@@ -59,11 +60,11 @@ class Journal:
 
         return self._session.run(work)
 
-    def _record(self, changes: Sequence[AlarmChange], position: int) -> None:
+    def _record(self, changes: Sequence[AlarmChange], position: int, announcements: Sequence[Announcement]) -> None:
         def work(connection: Connection) -> None:
             if connection is not self._leading:
                 raise UnavailableError("the connection that held the lead was lost")
-            journal.record(connection, changes, position)
+            journal.record(connection, changes, position, announcements=announcements, channels=self._channels)
 
         self._session.run(work)
 

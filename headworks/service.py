@@ -16,26 +16,22 @@ from typing import TypeVar
 import structlog
 
 from alerts.engine import Engine
-from alerts.lifecycle import suppressed_by
 from alerts.live import LiveEngine
-from alerts.notify import Notifier
 from alerts.rules import Rule, load_rules, shipped_rules
-from devices.alarm import AlarmChange, Suppression
 from devices.batch import Batch, Committed
 from devices.document import DocumentError
-from devices.errors import UnavailableError
-from devices.model import SECOND, Device, Instant, Uplink
+from devices.model import Device, Uplink
 from devices.profile import Profile, shipped_profiles
 from headworks import clock
 from headworks.http import HttpDoor
 from headworks.judging import Journal
 from headworks.session import Session
 from headworks.settings import Settings
+from headworks.telling import Telling
 from ingest.coap import CoapGateway
 from ingest.directory import Directory
 from ingest.mqtt import Broker, MqttGateway
 from ingest.pipeline import Done, Pipeline
-from storage import lifecycle
 from storage.database import Server, connect, server
 from storage.migrate import migrate
 from storage.registry import find, sync_metrics
@@ -84,10 +80,6 @@ def load_rule_files(path: Path | None) -> list[Rule]:
     return list(rules.values())
 
 
-SUPPRESSIONS_SECONDS = 2
-"""How old the knowledge of what is shelved may be when an alarm is announced."""
-
-
 @dataclass(frozen=True, slots=True)
 class Doors:
     """Where a running platform can be reached."""
@@ -107,12 +99,10 @@ class Platform:
         self._lookup = Session(database_url, "headworks registry")
         self._judging = Session(database_url, "headworks engine")
         self._writer = Writer(database_url)
-        self._suppressions: tuple[Instant, list[Suppression]] = (0, [])
-        webhook = settings.webhook_url
         self._rules = load_rule_files(settings.rules)
-        self._notifier = Notifier(self._rules, webhook.get_secret_value() if webhook else None, clock.now)
-        ports = Journal(self._judging, self._rules).ports(self._devices)
-        self._engine = LiveEngine(Engine(self._rules, self._profiles), ports, self._announce, time.monotonic)
+        self._telling = Telling(settings, database_url, self._rules)
+        ports = Journal(self._judging, self._rules, self._telling.channels).ports(self._devices)
+        self._engine = LiveEngine(Engine(self._rules, self._profiles), ports, self._telling, time.monotonic)
         directory = Directory(self._devices, time.monotonic)
         path = settings.spool_path
         self._spool = Spool(path, settings.spool_bytes, self._writer.drained) if path else None
@@ -135,7 +125,7 @@ class Platform:
         """
         port = self._http.open()
         await self._coap.open()
-        self._notifier.start()
+        self._telling.start()
         self._engine.start()
         self._pipeline.start()
         self._mqtt.start()
@@ -161,7 +151,7 @@ class Platform:
         await self._coap.close()
         await asyncio.to_thread(self._mqtt.close)
         await asyncio.to_thread(self._engine.close, 10)
-        await asyncio.to_thread(self._notifier.close, 5)
+        await asyncio.to_thread(self._telling.close, 5)
         for connection in (self._writer, self._lookup, self._judging, self._spool):
             if connection is not None:
                 connection.close()
@@ -175,6 +165,11 @@ class Platform:
         return {
             "database": "ok" if self._pipeline.available else f"the last commit failed; {keeping}",
             "broker": "ok" if self._mqtt.connected else "not connected; it keeps what devices send",
+            "announcements": (
+                f"{dead} could not be delivered; see `headworks notify dead`"
+                if (dead := self._telling.dead_letters)
+                else "ok"
+            ),
             "rules": "ok" if not self._engine.failing else f"failing: {', '.join(sorted(self._engine.failing))}",
         }
 
@@ -189,20 +184,6 @@ class Platform:
         if readings and not committed.refused:
             self._engine.hand_over(committed.transaction, readings)
         # With something refused, the log knows better than the batch what was stored: the next scan judges that.
-
-    def _announce(self, change: AlarmChange, device: Device) -> None:
-        """Tell people, unless the alarm is shelved, suppressed or out of service."""
-        now = clock.now()
-        if now - self._suppressions[0] > SUPPRESSIONS_SECONDS * SECOND:
-            try:
-                self._suppressions = (now, self._lookup.run(lifecycle.suppressions))
-            except UnavailableError:
-                log.warning("alarm.suppressions_unknown", hint="the last known ones are used")
-        kind = suppressed_by(self._suppressions[1], change.alarm.rule, device.identity, now)
-        if kind is None:
-            self._notifier.announce(change, device)
-        else:
-            log.info("alarm.suppressed", rule=change.alarm.rule, device=device.identity, how=kind.value)
 
     def _devices(self, identities: Sequence[str]) -> Mapping[str, Device]:
         found = self._lookup.run(lambda connection: find(connection, identities))

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
         description="Where uplinks wait while the database is away: on (in the state folder), off, or a file's path",
     )
     spool_bytes: int = Field(default=1024**3, gt=0, description="How much the spool may hold, in bytes")
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Signs what is posted, so that the receiver knows that it is from here"
+    )
     log_level: str = Field(default="info", pattern="(?i)^(debug|info|warning|error)$")
     log_format: LogFormat = LogFormat.AUTO
 

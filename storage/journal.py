@@ -10,8 +10,9 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from devices.alarm import Alarm, AlarmChange, ChangeKind, Priority
+from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority
 from devices.model import Instant, instant, moment
+from storage import outbox
 from storage.database import Connection, unavailable
 
 _OCCURRENCE = "rule, device.identity, alarm.priority, message, since, raised_at, cleared_at, value"
@@ -69,9 +70,15 @@ def occurrences(connection: Connection, identities: Sequence[str]) -> list[Alarm
 
 
 def record(
-    connection: Connection, changes: Sequence[AlarmChange], position: int | None, consumer: str = "live"
+    connection: Connection,
+    changes: Sequence[AlarmChange],
+    position: int | None,
+    consumer: str = "live",
+    *,
+    announcements: Sequence[Announcement] = (),
+    channels: Sequence[str] = (),
 ) -> None:
-    """Write changes to the journal and move the engine's position, in one transaction.
+    """Write changes to the journal, their announcements to the outbox, and the engine's position, in one transaction.
 
     Applying a change that the journal holds already is not an error: after a crash the engine may judge again what it
     had judged.
@@ -82,6 +89,7 @@ def record(
             _apply(connection, change, displaced)
         for (_, _, raised_at), number in displaced.items():  # the engine knows it no longer: keep that visible
             _event(connection, number, ChangeKind.RETRACTED, moment(raised_at), {"why": "displaced"})
+        outbox.put(connection, announcements, channels)
         if position is not None:
             connection.execute(
                 "INSERT INTO engine_position (consumer, xid) VALUES (%s, %s::text::xid8)"

@@ -14,7 +14,7 @@ from alerts.engine import Engine, judge
 from alerts.live import LiveEngine, Ports
 from alerts.occurrences import applied
 from alerts.rules import shipped_rules
-from devices.alarm import Alarm, AlarmChange, ChangeKind
+from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind
 from devices.batch import Changed, LoggedUplink
 from devices.errors import UnavailableError
 from devices.model import MINUTE, SECOND, Device, Instant, Reading
@@ -36,6 +36,8 @@ class Database:
         self.position = 0
         self.available = True
         self.lead = True
+        self.outbox: list[Announcement] = []
+        self.announcer = Announcer()
         self.broken: set[str] = set()
         self._lock = threading.Lock()
 
@@ -86,11 +88,26 @@ class Database:
             ]
             return Changed(found, len(self.commits) + 1)
 
-    def _record(self, changes: Sequence[AlarmChange], position: int) -> None:
+    def _record(self, changes: Sequence[AlarmChange], position: int, announcements: Sequence[Announcement]) -> None:
         self._check()
         self.changes += changes
+        self.outbox += announcements
         self.journal = applied(self.journal, list(changes))
         self.position = position
+
+
+class Announcer:
+    """Tells everything, and keeps what it was told to be durable."""
+
+    def __init__(self) -> None:
+        self.durable: list[Announcement] = []
+
+    def compose(self, change: AlarmChange, device: Device) -> Announcement | None:
+        alarm = change.alarm
+        return Announcement(change.kind.value, "e", alarm.rule, device.identity, alarm.priority, {})
+
+    def told(self, announcements: Sequence[Announcement]) -> None:
+        self.durable += announcements
 
 
 Start = Callable[[], LiveEngine]
@@ -107,7 +124,7 @@ def start(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
     running: list[LiveEngine] = []
 
     def begin() -> LiveEngine:
-        engine = LiveEngine(Engine([RULE], PROFILES), database.ports(), lambda *_: None, time.monotonic)
+        engine = LiveEngine(Engine([RULE], PROFILES), database.ports(), database.announcer, time.monotonic)
         engine.start()
         running.append(engine)
         return engine
@@ -137,6 +154,8 @@ def test_what_is_handed_over_is_judged_and_written(database: Database, start: St
     assert engine.wait_idle(10)
     assert database.journal == expected(database)
     assert [alarm.cleared_at is not None for alarm in database.journal] == [True]
+    assert [announcement.key for announcement in database.outbox] == [c.kind.value for c in database.changes]
+    assert database.announcer.durable == database.outbox
     assert database.position == 4
 
 

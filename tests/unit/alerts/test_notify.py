@@ -1,8 +1,10 @@
-"""The notifier against a real HTTP receiver on the loopback interface."""
+"""The webhook against a real HTTP receiver on the loopback interface."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import logging
 import socket
@@ -17,12 +19,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from alerts.announcement import Event, idempotency_key, render
-from alerts.notify import REFUSALS, Notifier, Pauses, Webhook
-from devices.alarm import Alarm, AlarmChange, ChangeKind, Priority
-from devices.model import MINUTE
+from alerts.courier import Pauses
+from alerts.notify import Notifier, log_announcement
+from alerts.webhook import Attempt, Outcome, Webhook, signature
+from devices.alarm import Alarm, AlarmChange, ChangeKind, Priority, SuppressionKind
+from devices.model import MINUTE, SECOND, Instant
 from tests.unit.alerts.plant import PUMP, T0, rule
 
-FAST = Pauses(first=0.005, longest=0.02)
 ON = Alarm("tested", PUMP.identity, Priority.MEDIUM, "at 6 mm/s", T0, T0 + MINUTE, None, 6.0)
 OVER = replace(ON, cleared_at=T0 + 5 * MINUTE)
 RAISED = AlarmChange(ChangeKind.RAISED, None, ON)
@@ -98,110 +101,67 @@ def free_port() -> int:
         return port
 
 
+def now() -> Instant:
+    return T0 + 2 * MINUTE
+
+
 def test_what_is_told_reaches_the_receiver_as_json_with_its_key(receiver: Receiver) -> None:
-    notifier = Notifier([rule()], receiver.url, lambda: T0 + 2 * MINUTE)
-    notifier.start()
-    with capture_logs() as logs:
-        notifier.announce(RAISED, PUMP)
-        notifier.announce(AlarmChange(ChangeKind.RAISED, None, OVER), PUMP)
-        notifier.announce(AlarmChange(ChangeKind.CLEARED, ON, OVER), PUMP)
+    hook = Webhook(receiver.url, now)
+    assert hook.send("k1", told()) == Attempt(Outcome.DELIVERED)
+    hook.close()
     headers, body = receiver.next()
-    assert headers["Idempotency-Key"] == idempotency_key(RAISED, Event.RAISED)
+    assert headers["Idempotency-Key"] == "k1"
     assert headers["Content-Type"] == "application/json"
+    assert "Headworks-Signature" not in headers
     assert body == told()
-    assert receiver.next()[1]["event"] == "returned"
-    notifier.close(5)
-    assert receiver.nothing_more()
-    assert [entry["event"] for entry in logs if entry["log_level"] != "debug"] == ["alarm.raised", "alarm.returned"]
 
 
-def test_without_a_webhook_announcements_go_to_the_log() -> None:
-    notifier = Notifier([rule()], None, lambda: T0)
-    notifier.start()
-    with capture_logs() as logs:
-        notifier.announce(RAISED, PUMP)
-    notifier.close(1)
-    (entry,) = logs
-    assert (entry["event"], entry["tag"], entry["message"]) == ("alarm.raised", "P-101", "at 6 mm/s")
+def test_with_a_secret_the_receiver_can_check_who_says_it_and_when(receiver: Receiver) -> None:
+    hook = Webhook(receiver.url, now, "s3cret")
+    hook.send("k1", told() | {"message": "水泵 P-101"})
+    hook.close()
+    headers, body = receiver.next()
+    raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    assert headers["Headworks-Signature"] == signature("s3cret", now() // SECOND, raw)
+    assert signature("s3cret", 1, b"{}") == "t=1,v1=" + hmac.new(b"s3cret", b"1.{}", hashlib.sha256).hexdigest()
 
 
-def test_a_busy_receiver_is_tried_again_with_the_same_key(receiver: Receiver) -> None:
-    receiver.answers = [(503, {}), (429, {"Retry-After": "0"}), (500, {"Retry-After": "tomorrow"})]
-    hook = Webhook(receiver.url, FAST)
-    hook.start()
-    hook.put("k1", told())
-    hook.put("k2", told())
-    assert [receiver.next()[0]["Idempotency-Key"] for _ in range(5)] == ["k1", "k1", "k1", "k1", "k2"]
-    hook.close(5)
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (503, {}, Attempt(Outcome.BUSY, "it answered 503")),
+        (429, {"Retry-After": "7"}, Attempt(Outcome.BUSY, "it answered 429", 7.0)),
+        (500, {"Retry-After": "tomorrow"}, Attempt(Outcome.BUSY, "it answered 500")),
+        (429, {"Retry-After": "999999"}, Attempt(Outcome.BUSY, "it answered 429", 3600.0)),
+        (400, {}, Attempt(Outcome.REFUSED, "it answered 400")),
+        (301, {}, Attempt(Outcome.REFUSED, "it answered 301")),
+        (204, {}, Attempt(Outcome.DELIVERED)),
+    ],
+)
+def test_what_an_answer_means(receiver: Receiver, status: int, headers: dict[str, str], expected: Attempt) -> None:
+    receiver.answers = [(status, headers)]
+    hook = Webhook(receiver.url, now)
+    assert hook.send("k", told()) == expected
+    hook.close()
 
 
-def test_what_a_receiver_will_not_take_does_not_hold_up_the_rest(receiver: Receiver) -> None:
-    receiver.answers = [(400, {}), *[(503, {})] * REFUSALS]
-    hook = Webhook(receiver.url, FAST)
-    hook.start()
-    with capture_logs() as logs:
-        for key in ("refused", "busy", "taken"):
-            hook.put(key, told())
-        keys = [receiver.next()[0]["Idempotency-Key"] for _ in range(REFUSALS + 2)]
-        hook.close(5)
-    assert keys == ["refused", *["busy"] * REFUSALS, "taken"]
-    assert [entry["why"] for entry in logs if entry["event"] == "webhook.dropped"] == [
-        "it answered 400",
-        "it answered 503",
-    ]
-
-
-def test_a_receiver_that_is_down_gets_everything_when_it_is_back() -> None:
-    port = free_port()
-    hook = Webhook(f"http://127.0.0.1:{port}/hook", FAST)
-    failed = threading.Event()
-    with capture_logs() as logs:
-        hook.start()
-        for number in range(3):
-            hook.put(f"k{number}", told())
-        while not any(entry["event"] == "webhook.failed" for entry in logs):
-            failed.wait(0.005)
-        for receiver in serve(Receiver(port)):
-            assert [receiver.next()[0]["Idempotency-Key"] for _ in range(3)] == ["k0", "k1", "k2"]
-            hook.close(5)
-    assert not [entry for entry in logs if entry["event"] == "webhook.dropped"]
-
-
-def test_when_too_many_wait_the_oldest_of_the_lowest_priority_gives_way() -> None:
-    hook = Webhook(f"http://127.0.0.1:{free_port()}/hook", FAST, limit=3)
-    with capture_logs() as logs:
-        for number, priority in enumerate(("high", "low", "medium", "low", "high", "high")):
-            hook.put(f"k{number}", told() | {"priority": priority, "rule": f"r{number}"})
-        dropped = [entry["rule"] for entry in logs]
-        hook.close(0)
-    assert dropped == ["r1", "r3", "r2"]
-    assert [entry["rule"] for entry in logs][3:] == ["r0", "r4", "r5"]
-
-
-def test_closing_does_not_wait_for_a_receiver_that_is_down() -> None:
-    hook = Webhook(f"http://127.0.0.1:{free_port()}/hook", Pauses(first=1000, longest=1000))
-    hook.start()
-    with capture_logs() as logs:
-        hook.put("k", told())
-        hook.close(0.2)
-    assert not hook._thread.is_alive()
-    assert [entry["why"] for entry in logs if entry["event"] == "webhook.dropped"] == ["the platform stopped"]
+def test_a_receiver_that_is_down_is_unreachable() -> None:
+    hook = Webhook(f"http://127.0.0.1:{free_port()}/hook", now)
+    assert hook.send("k", told()).outcome is Outcome.UNREACHABLE
+    hook.close()
 
 
 def test_secrets_of_the_address_are_sent_but_never_logged(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     secret = receiver.url.replace("://", "://user:hunter2@").replace("/hook", "/T0KEN?key=s3cret")
-    receiver.answers = [(503, {}), (404, {})]
-    hook = Webhook(secret, FAST)
+    receiver.answers = [(503, {})]
+    hook = Webhook(secret, now)
     with caplog.at_level(logging.DEBUG), capture_logs() as logs:
-        hook.start()
-        hook.put("k", told())
+        attempt = hook.send("k", told())
         headers, _ = receiver.next()
-        receiver.next()
-        hook.close(5)
+        hook.close()
     assert headers["path"] == "/T0KEN?key=s3cret"
     assert headers["Authorization"] == "Basic " + base64.b64encode(b"user:hunter2").decode()
-    everything = str(logs) + caplog.text
-    assert logs
+    everything = str(logs) + caplog.text + attempt.why + hook.receiver
     for word in ("hunter2", "T0KEN", "s3cret"):
         assert word not in everything
 
@@ -209,9 +169,35 @@ def test_secrets_of_the_address_are_sent_but_never_logged(receiver: Receiver, ca
 @pytest.mark.parametrize("url", ["", "hunter2", "ftp://user:hunter2@host/", "http://", "http://hunter2:port/"])
 def test_a_bad_address_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ValueError, match="https://host/path") as caught:
-        Webhook(url)
+        Webhook(url, now)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_an_announcement_is_composed_for_what_people_should_hear() -> None:
+    notifier = Notifier([rule()], now, lambda *_: None)
+    with capture_logs() as logs:
+        composed = notifier.compose(RAISED, PUMP)
+        assert notifier.compose(AlarmChange(ChangeKind.RAISED, None, OVER), PUMP) is None, "over before it was known"
+        assert composed is not None
+        notifier.told([composed])
+    assert (composed.key, composed.event, composed.rule) == (idempotency_key(RAISED, Event.RAISED), "raised", "tested")
+    assert composed.told == told()
+    [entry] = [entry for entry in logs if entry["log_level"] != "debug"]
+    assert (entry["event"], entry["tag"], entry["message"]) == ("alarm.raised", "P-101", "at 6 mm/s")
+
+
+def test_what_is_suppressed_is_not_told_but_logged() -> None:
+    notifier = Notifier([rule()], now, lambda name, _: SuppressionKind.SHELVED if name == "tested" else None)
+    with capture_logs() as logs:
+        assert notifier.compose(RAISED, PUMP) is None
+    assert [(entry["event"], entry["how"]) for entry in logs] == [("alarm.suppressed", "shelved")]
+
+
+def test_a_return_to_normal_is_no_warning() -> None:
+    with capture_logs() as logs:
+        log_announcement(told(AlarmChange(ChangeKind.CLEARED, ON, OVER), Event.RETURNED))
+    assert [entry["log_level"] for entry in logs] == ["info"]
 
 
 def test_pauses_double_up_to_the_longest_and_are_never_below_half() -> None:
