@@ -13,7 +13,16 @@ from rich.console import Console
 from deploy.problems import ProvisionError
 from devices.document import DocumentError
 from devices.errors import UnavailableError
-from headworks import cli_alarms, cli_backtest, cli_devices, cli_notify, cli_rules, cli_simulate
+from headworks import (
+    cli_alarms,
+    cli_backtest,
+    cli_devices,
+    cli_exchange,
+    cli_notify,
+    cli_quarantine,
+    cli_rules,
+    cli_simulate,
+)
 from headworks.embedded import EmbeddedServiceError
 from headworks.running import database_url
 from headworks.settings import SettingsError, load_settings
@@ -34,6 +43,9 @@ app.add_typer(cli_rules.app, name="rules")
 app.add_typer(cli_alarms.app, name="alarms")
 app.add_typer(cli_notify.app, name="notify")
 app.command("backtest")(cli_backtest.backtest)
+app.add_typer(cli_quarantine.app, name="quarantine")
+app.command("export")(cli_exchange.export)
+app.command("import")(cli_exchange.import_)
 app.command("simulate")(cli_simulate.simulate)
 app.command("replay")(cli_simulate.replay)
 

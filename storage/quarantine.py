@@ -7,7 +7,7 @@ decided here (`ingest.translate`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from devices.batch import QuarantineRecord
@@ -56,10 +56,11 @@ SELECT scope, 0, 0 FROM unnest(%s::text[]) AS s(scope) ORDER BY scope ON CONFLIC
 """
 _INSERT = """
 INSERT INTO quarantine
-    (received_at, reason, detail, identity, transport, source, content_format, codec, payload, scope)
+    (received_at, reason, detail, identity, transport, source, content_format, codec, payload, scope,
+     claimed)
 SELECT * FROM unnest(
     %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::bytea[],
-    %s::text[])
+    %s::text[], %s::bool[])
 """
 _DROP = """
 INSERT INTO quarantine_dropped AS d (scope, reason, dropped, bytes, first_dropped_at, last_dropped_at)
@@ -109,6 +110,7 @@ def keep(connection: Connection, records: Sequence[QuarantineRecord], limits: Li
                 [None if record.uplink.codec is None else record.uplink.codec.value for record in taken],
                 [record.uplink.payload for record in taken],
                 [scopes[index] for index in kept],
+                [record.uplink.identity is None for record in taken],
             ),
         )
     if dropped:
@@ -233,7 +235,7 @@ def summary(connection: Connection, selection: Selection, limit: int) -> list[Gr
         for row in _ask(
             connection,
             "SELECT reason, identity, count(*), sum(octet_length(payload))::bigint, min(received_at), max(received_at)"
-            f" FROM quarantine {_WHERE} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT %(limit)s",
+            f" FROM quarantine {_WHERE} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT %(limit)s",  # noqa: S608 - constants of this module, as below
             _parameters(selection) | {"limit": limit},
         )
     ]
@@ -265,7 +267,7 @@ def dropped(connection: Connection) -> list[Dropped]:
 
 
 _RECORD = """
-SELECT quarantine_id, reason, detail, scope, identity, transport, source, content_format, codec, payload, received_at
+SELECT quarantine_id, reason, detail, identity, claimed, transport, source, content_format, codec, payload, received_at
 FROM quarantine
 """
 
@@ -302,13 +304,15 @@ def page(connection: Connection, selection: Selection, size: int) -> list[Stored
 
 def count(connection: Connection, selection: Selection) -> int:
     """How many records are meant."""
-    return int(str(_ask(connection, f"SELECT count(*) FROM quarantine {_WHERE}", _parameters(selection))[0][0]))
+    rows = _ask(connection, f"SELECT count(*) FROM quarantine {_WHERE}", _parameters(selection))  # noqa: S608
+    return int(str(rows[0][0]))
 
 
 def purge(connection: Connection, selection: Selection) -> int:
     """Delete records; returns how many there were."""
     with unavailable():
-        return connection.execute(f"DELETE FROM quarantine {_WHERE}".encode(), _parameters(selection)).rowcount
+        query = f"DELETE FROM quarantine {_WHERE}"  # noqa: S608
+        return connection.execute(query.encode(), _parameters(selection)).rowcount
 
 
 @dataclass(slots=True)
@@ -356,8 +360,8 @@ def compare(connection: Connection, readings: Sequence[Reading]) -> Compared:
     times = [moment(reading.measured_at) for reading in readings]
     rows = _ask(
         connection,
-        "SELECT i.ord, r.value = i.value FROM unnest(%(devices)s::text[], %(metrics)s::text[], %(times)s::timestamptz[],"
-        " %(values)s::float8[]) WITH ORDINALITY AS i(device, metric, measured_at, value, ord)"
+        "SELECT i.ord, r.value = i.value"
+        " FROM unnest(%(devices)s::text[], %(metrics)s::text[], %(times)s::timestamptz[], %(values)s::float8[]) WITH ORDINALITY AS i(device, metric, measured_at, value, ord)"
         " JOIN device d ON d.identity = i.device JOIN metric m ON m.name = i.metric"
         " JOIN reading r ON r.device_id = d.device_id AND r.metric_id = m.metric_id AND r.measured_at = i.measured_at"
         " WHERE r.measured_at BETWEEN %(since)s AND %(until)s",
@@ -383,23 +387,17 @@ def _ask(connection: Connection, query: str, parameters: dict[str, object]) -> l
 
 
 def _stored(row: tuple[object, ...]) -> Stored:
-    number, reason, detail, scope, identity, transport, source, content_format, codec, payload, received_at = row
+    number, reason, detail, identity, claimed, transport, source, content_format, codec, payload, received_at = row
     assert isinstance(number, int)
     assert isinstance(payload, bytes)
     assert isinstance(received_at, datetime)
-    del scope
     uplink = Uplink(
         Transport(str(transport)),
         payload,
         instant(received_at),
-        None if identity is None else str(identity),
+        None if identity is None or claimed else str(identity),
         None if content_format is None else int(str(content_format)),
         str(source),
         None if codec is None else Codec(str(codec)),
     )
-    return Stored(number, Reason(str(reason)), str(detail), uplink.identity, uplink)
-
-
-def with_reason(record: Stored, reason: Reason, detail: str) -> Stored:
-    """The record with another reason."""
-    return replace(record, reason=reason, detail=detail)
+    return Stored(number, Reason(str(reason)), str(detail), None if identity is None else str(identity), uplink)

@@ -1,8 +1,10 @@
 -- The quarantine is bounded, can be decoded again, and can be watched without its payloads.
 
 ALTER TABLE quarantine ADD COLUMN codec text;
+ALTER TABLE quarantine ADD COLUMN claimed boolean NOT NULL DEFAULT false;
 ALTER TABLE quarantine ADD COLUMN scope text NOT NULL DEFAULT 'source:unknown';
 COMMENT ON COLUMN quarantine.codec IS 'What the address (an MQTT topic) said that the payload is; null leaves that to the content format and the profile';
+COMMENT ON COLUMN quarantine.claimed IS 'The transport established no identity: the one given here is what the payload claims';
 COMMENT ON COLUMN quarantine.scope IS 'Whose share it counts against: device:<identity> of a registered device, source:<…> of anybody else';
 UPDATE quarantine q SET scope = CASE
     WHEN EXISTS (SELECT FROM device d WHERE d.identity = q.identity) THEN 'device:' || q.identity
