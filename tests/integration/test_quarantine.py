@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 from typer.testing import CliRunner
 
-from alerts.engine import Engine
-from alerts.live import LiveEngine, Ports
-from devices.batch import Batch, Changed, QuarantineRecord
+from devices.batch import Batch, QuarantineRecord
 from devices.model import MINUTE, SECOND, Codec, Reason, Transport, Uplink
 from devices.profile import shipped_profiles
 from headworks.cli import app
 from headworks.redecode import Redecoded, redecode
 from headworks.service import find
 from ingest.translate import translate
-from storage import history, quarantine
+from storage import quarantine
 from storage.database import Connection, connect
 from storage.quarantine import Kept, Limits, Selection, Share, keep
 from storage.registry import register
@@ -267,6 +264,3 @@ def as_url(conninfo: str) -> str:
         f"postgresql://{parts.get('user', '')}@/{parts['dbname']}?host={parts.get('host', '')}"
         f"&port={parts.get('port', 5432)}"
     )
-
-
-_ = (os, Changed, Engine, LiveEngine, Ports, history)
