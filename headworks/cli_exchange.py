@@ -74,7 +74,7 @@ def import_(
     with connect(url, application="headworks import") as connection, _Rejects(target) as book, _bar() as bar:
         importer = Importer(connection)
         task = bar.add_task("readings", total=total)
-        for block in exchange.read(file):
+        for block in exchange.ahead(exchange.read(file)):
             try:
                 done = importer.write(block, clock.now())
             except (RowsError, DocumentError) as error:

@@ -84,19 +84,37 @@ def _page(
                 trial.problems.append(_conflict(record, other))
         trial.problems += trial.translated.quarantine
     result.known += len(compared.known)
+    refused: Sequence[QuarantineRecord] = ()
     if dry_run:
         result.stored += len(fresh)
     elif uplinks:
         committed = writer.commit(Batch(uplinks))
         result.stored += committed.stored
-        # What the writer refused is in quarantine anew, with its reason, by the same commit: the old record may go.
+        refused = committed.refused
+    for trial in trials:
+        trial.problems += [record for record in refused if record.uplink == trial.uplink]
     verdicts = Verdicts()
     for trial in trials:
         trial.judge(verdicts)
     result.released += len(verdicts.released)
     result.kept += len(found) - len(verdicts.released)
     if not dry_run:
+        # What the writer refuses it keeps anew, or only counts where the share is full: so the old record stays, and
+        # the new one goes.
+        verdicts.released += _anew(connection, found, refused)
         quarantine.settle(connection, verdicts)
+
+
+def _anew(connection: Connection, found: Sequence[Stored], refused: Iterable[QuarantineRecord]) -> list[int]:
+    """Numbers of the records that the writer made of uplinks that are in quarantine already."""
+    old = {record.number for record in found}
+    numbers: set[int] = set()
+    for record in refused:
+        at = record.uplink.received_at
+        for other in quarantine.page(connection, Selection(reason=record.reason, since=at, until=at + 1), 1):
+            if other.uplink.payload == record.uplink.payload and other.number > max(old):
+                numbers.add(other.number)
+    return sorted(numbers)
 
 
 class _Trial:

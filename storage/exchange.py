@@ -11,6 +11,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -186,6 +187,15 @@ def count_rows(path: Path) -> int | None:
 def read(path: Path) -> Iterator[Block]:
     """The rows of a file; `DocumentError` naming the line where one is not valid."""
     return _read_csv(path) if check_suffix(path) == "csv" else _read_parquet(path)
+
+
+def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same blocks, each read in a thread while the one before is written: the database and we work at once."""
+    with ThreadPoolExecutor(1, "headworks read") as pool:
+        coming = pool.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = pool.submit(next, blocks, None)
+            yield block
 
 
 def _read_csv(path: Path) -> Iterator[Block]:

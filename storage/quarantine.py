@@ -234,8 +234,9 @@ def summary(connection: Connection, selection: Selection, limit: int) -> list[Gr
         Group(*row)  # type: ignore[arg-type]
         for row in _ask(
             connection,
-            "SELECT reason, identity, count(*), sum(octet_length(payload))::bigint, min(received_at), max(received_at)"
-            f" FROM quarantine {_WHERE} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT %(limit)s",  # noqa: S608 - constants of this module, as below
+            "SELECT reason, identity, count(*), sum(octet_length(payload))::bigint,"  # noqa: S608 - our own constants
+            f" min(received_at), max(received_at) FROM quarantine {_WHERE}"
+            " GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT %(limit)s",
             _parameters(selection) | {"limit": limit},
         )
     ]
@@ -352,6 +353,16 @@ class Compared:
     """Stored with another value."""
 
 
+_COMPARE = """
+SELECT i.ord, r.value = i.value
+FROM unnest(%(devices)s::text[], %(metrics)s::text[], %(times)s::timestamptz[], %(values)s::float8[])
+    WITH ORDINALITY AS i(device, metric, measured_at, value, ord)
+JOIN device d ON d.identity = i.device JOIN metric m ON m.name = i.metric
+JOIN reading r ON r.device_id = d.device_id AND r.metric_id = m.metric_id AND r.measured_at = i.measured_at
+WHERE r.measured_at BETWEEN %(since)s AND %(until)s
+"""
+
+
 def compare(connection: Connection, readings: Sequence[Reading]) -> Compared:
     """Which readings are stored already. A reading of an unknown device or metric is fresh."""
     result = Compared([], [], [])
@@ -360,11 +371,7 @@ def compare(connection: Connection, readings: Sequence[Reading]) -> Compared:
     times = [moment(reading.measured_at) for reading in readings]
     rows = _ask(
         connection,
-        "SELECT i.ord, r.value = i.value"
-        " FROM unnest(%(devices)s::text[], %(metrics)s::text[], %(times)s::timestamptz[], %(values)s::float8[]) WITH ORDINALITY AS i(device, metric, measured_at, value, ord)"
-        " JOIN device d ON d.identity = i.device JOIN metric m ON m.name = i.metric"
-        " JOIN reading r ON r.device_id = d.device_id AND r.metric_id = m.metric_id AND r.measured_at = i.measured_at"
-        " WHERE r.measured_at BETWEEN %(since)s AND %(until)s",
+        _COMPARE,
         {
             "devices": [reading.device for reading in readings],
             "metrics": [reading.metric for reading in readings],

@@ -9,16 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 from devices.batch import Batch, QuarantineRecord
-from devices.model import MINUTE, SECOND, Codec, Reason, Transport, Uplink
+from devices.model import MINUTE, SECOND, Codec, Device, Reason, Transport, Uplink, instant
 from devices.profile import shipped_profiles
 from headworks.cli import app
 from headworks.redecode import Redecoded, redecode
-from headworks.service import find
 from ingest.translate import translate
 from storage import quarantine
 from storage.database import Connection, connect
 from storage.quarantine import Kept, Limits, Selection, Share, keep
-from storage.registry import register
+from storage.registry import find, register
 from storage.writer import Writer
 from tests.conftest import PUMP, VALVE
 
@@ -86,7 +85,7 @@ def test_a_device_has_its_share_and_what_is_above_it_is_counted(connection: Conn
     assert put(connection, [record(identity=VALVE.identity)], limits) == Kept(1, 0)
     (lost,) = quarantine.dropped(connection)
     assert (lost.scope, lost.reason, lost.records, lost.bytes) == (f"device:{PUMP.identity}", "malformed", 3, 30)
-    assert (quarantine.instant(lost.first), quarantine.instant(lost.last)) == (T0 + 3, T0 + 5)
+    assert (instant(lost.first), instant(lost.last)) == (T0 + 3, T0 + 5)
     assert levels(connection) == counted(connection)
     # Room again after a purge, and the bytes count as the rows do.
     assert quarantine.purge(connection, Selection(identity=PUMP.identity)) == 3
@@ -116,7 +115,8 @@ def test_two_writers_at_once_hold_the_limits_exactly(registered: str, connection
     def fill(identities: list[str]) -> None:
         with connect(registered) as own:
             for i in range(30):
-                kept.append(put(own, [record(identity=name, at=T0 + i) for name in identities * 5], limits))
+                done = put(own, [record(identity=name, at=T0 + i) for name in identities * 5], limits)
+                kept.append(done)
 
     names = [PUMP.identity, VALVE.identity]
     threads = [threading.Thread(target=fill, args=(order,)) for order in (names, names[::-1])]
@@ -179,7 +179,7 @@ def test_what_is_registered_later_is_stored_with_its_own_time_of_receipt(
 ) -> None:
     arrive(connection, writer, [uplink(PACK, identity=STRANGER)])
     assert again(connection, writer) == Redecoded(kept=1)
-    register(connection, [type(PUMP)(STRANGER, PUMP.profile)], shipped_profiles())
+    register(connection, [Device(STRANGER, PUMP.profile)], shipped_profiles())
     assert again(connection, writer, dry_run=True) == Redecoded(released=1, stored=2)
     assert ask(connection, "SELECT count(*) FROM reading") == [(0,)]
     assert again(connection, writer) == Redecoded(released=1, stored=2)
@@ -202,7 +202,7 @@ def test_a_partly_bad_uplink_is_neither_stored_twice_nor_in_conflict_with_itself
 
 def test_a_payload_that_names_several_devices_is_read_as_it_came(connection: Connection, writer: Writer) -> None:
     both = b'[{"bn":"%s:","n":"flow","u":"m3/h","v":1},{"bn":"%s:","n":"pressure","u":"bar","v":2}]'
-    register(connection, [type(PUMP)(STRANGER, PUMP.profile)], shipped_profiles())
+    register(connection, [Device(STRANGER, PUMP.profile)], shipped_profiles())
     message = uplink(both % (STRANGER.encode(), PUMP.identity.encode()), identity=None)
     put(connection, [QuarantineRecord(message, Reason.UNKNOWN_DEVICE, "then", STRANGER)])
     assert again(connection, writer) == Redecoded(released=1, stored=2)
@@ -224,6 +224,23 @@ def test_a_contradiction_stays_and_a_stop_between_commit_and_release_is_made_goo
     assert ask(connection, "SELECT count(*), max(value) FROM reading WHERE metric_id ="
         " (SELECT metric_id FROM metric WHERE name = 'flow')") == [(1, 41.4)]  # fmt: skip
     assert again(connection, writer) == Redecoded(kept=1, known=1)
+
+
+def test_of_two_records_that_contradict_each_other_one_is_stored_and_one_stays(
+    connection: Connection, writer: Writer
+) -> None:
+    first, second = PACK, PACK.replace(b"11.5", b"12.5")
+    put(connection, [record(first, Reason.INTERNAL_ERROR), record(second, Reason.INTERNAL_ERROR, at=T0 + 1)])
+    assert again(connection, writer) == Redecoded(released=1, kept=1, stored=2)
+    assert ask(connection, "SELECT reason, payload FROM quarantine") == [("conflicting_value", second)]
+    assert levels(connection) == counted(connection)
+
+
+def test_one_record_stays_for_each_reason_that_is_left(connection: Connection, writer: Writer) -> None:
+    twice = b'[{"n":"nonsense","v":1},{"n":"flow","u":"l/s","v":1},{"n":"nonsense2","v":1}]'
+    put(connection, [record(twice, Reason.UNIT_MISMATCH), record(twice, Reason.NOT_A_NUMBER)])
+    assert again(connection, writer) == Redecoded(released=1, kept=1, stored=1)
+    assert ask(connection, "SELECT reason FROM quarantine") == [("unknown_metric",)]
 
 
 def test_the_commands_tell_what_is_there_and_ask_before_they_delete(

@@ -1,0 +1,106 @@
+"""What comes late by another door is judged all the same: out of the quarantine, or from a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from alerts import live
+from alerts.engine import Engine
+from alerts.live import LiveEngine, Ports
+from alerts.rules import shipped_rules
+from devices.batch import QuarantineRecord
+from devices.codecs.senml import encode_json
+from devices.model import MINUTE, SECOND, Device, Measurement, Reason, Transport, Uplink
+from devices.profile import shipped_profiles
+from headworks.redecode import redecode
+from storage import history, journal
+from storage.database import Connection, connect
+from storage.exchange import Block
+from storage.importing import Importer
+from storage.quarantine import Selection, keep
+from storage.registry import find, register
+from storage.writer import Writer
+from tests.conftest import PUMP
+
+T0 = 1_790_000_000 * SECOND
+RULE = next(rule for rule in shipped_rules() if rule.rule == "bearing-temperature-high")
+HOT = [(T0 + i * MINUTE, 95.0) for i in range(15)]
+T = TypeVar("T")
+
+
+@pytest.fixture
+def engine(registered: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveEngine]:
+    """A live engine that has judged everything there is, and to which nothing is handed over."""
+    monkeypatch.setattr(live, "SCAN_SECONDS", 0.05)
+    with connect(registered) as own:
+
+        def devices(identities: Sequence[str]) -> Mapping[str, Device]:
+            return {name: entry.device for name, entry in find(own, identities).items()}
+
+        ports = Ports(
+            devices=devices,
+            history=lambda identities, since: history.readings(own, identities, since),
+            journal=lambda identities: journal.occurrences(own, identities),
+            position=lambda: journal.position(own),
+            changed=lambda position, known: history.changed(own, position, known),
+            record=lambda changes, position: journal.record(own, changes, position),
+            lead=lambda: True,
+        )
+        running = LiveEngine(Engine([RULE], shipped_profiles()), ports, lambda *_: None, time.monotonic)
+        running.start()
+        assert running.wait_idle(10)
+        yield running
+        running.close(5)
+
+
+def alarms(connection: Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT rule, identity, since FROM alarm JOIN device USING (device_id)").fetchall()
+
+
+def eventually(look: Callable[[], T]) -> T:
+    deadline = time.monotonic() + 20
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def test_an_alarm_follows_what_is_decoded_again(registered: str, engine: LiveEngine) -> None:
+    stranger = "urn:dev:imei:867000000000033"
+    payload = encode_json(stranger, [Measurement("bearing_temperature", "Cel", value, at) for at, value in HOT])
+    uplink = Uplink(Transport.COAP, payload, T0 + 20 * MINUTE, stranger, 110, "[::1]:1")
+    with connect(registered) as connection:
+        with connection.transaction():
+            keep(connection, [QuarantineRecord(uplink, Reason.UNKNOWN_DEVICE, "", stranger)])
+        register(connection, [Device(stranger, PUMP.profile)], shipped_profiles())
+        writer = Writer(registered)
+        done = redecode(connection, writer, shipped_profiles(), Selection(), until=T0 + 60 * MINUTE)
+        writer.close()
+        assert (done.released, done.stored) == (1, 15)
+        assert [(rule, identity) for rule, identity, _ in eventually(lambda: alarms(connection))] == [
+            (RULE.rule, stranger)
+        ]
+    assert engine.wait_idle(10)
+
+
+def test_an_alarm_follows_what_is_imported(registered: str, engine: LiveEngine) -> None:
+    count = len(HOT)
+    block = Block(
+        [PUMP.identity],
+        [("bearing_temperature", "degC")],
+        np.zeros(count, np.int32),
+        np.zeros(count, np.int32),
+        np.array([at for at, _ in HOT]),
+        np.array([value for _, value in HOT]),
+        np.full(count, 192, np.int16),
+    )
+    with connect(registered) as connection:
+        Importer(connection).write(block, T0 + 60 * MINUTE)
+        assert [(rule, identity) for rule, identity, _ in eventually(lambda: alarms(connection))] == [
+            (RULE.rule, PUMP.identity)
+        ]
+    assert engine.wait_idle(10)
