@@ -30,6 +30,7 @@ FORMAT = "1"
 """Of these columns; another number is another layout."""
 BLOCK = 65_536
 """Rows that are read at once, and at the least in a Parquet row group (but the last)."""
+_ROWS = 512
 _QUALITY = {quality.name.lower(): int(quality) for quality in Quality}
 _QUALITY_NAME = {number: name for name, number in _QUALITY.items()}
 
@@ -208,31 +209,38 @@ def _read_csv(path: Path) -> Iterator[Block]:
                 raise DocumentError([f"{path}:1: the column {missing[0]} is missing; expected {','.join(COLUMNS)}"])
             places = [head.index(name) for name in COLUMNS]
             line = 2
-            while rows := list(islice(reader, BLOCK)):
-                yield _csv_block(path, rows, places, line)
-                line += len(rows)
+            while (columns := _gather(path, reader, len(head), line))[0]:
+                yield _csv_block(path, [columns[place] for place in places], line)
+                line += len(columns[0])
         except csv.Error as error:
             raise DocumentError([f"{path}:{reader.line_num}: {error}"]) from None
         except UnicodeDecodeError as error:
             raise DocumentError([f"{path}: not UTF-8 after line {reader.line_num}: {error.reason}"]) from None
 
 
-def _csv_block(path: Path, rows: list[list[str]], places: list[int], first: int) -> Block:
+def _gather(path: Path, reader: Iterator[list[str]], width: int, line: int) -> list[list[str]]:
+    """The columns of the next rows, at most a block of them. Few rows exist at any time: tens of thousands of lists
+    would keep the garbage collector busy for longer than the reading takes."""
+    columns: list[list[str]] = [[] for _ in range(width)]
+    while len(columns[0]) < BLOCK and (rows := list(islice(reader, _ROWS))):
+        odd = next((index for index, row in enumerate(rows) if len(row) != width), None)
+        if odd is not None:
+            at = line + len(columns[0]) + odd
+            raise DocumentError([f"{path}:{at}: {len(rows[odd])} columns, where the head has {width}"])
+        for column, part in zip(columns, zip(*rows, strict=True), strict=True):
+            column.extend(part)
+    return columns
+
+
+def _csv_block(path: Path, columns: Sequence[Sequence[str]], first: int) -> Block:
+    identity, metric, unit, at, value, quality = columns
+    count = len(identity)
     try:
-        columns = list(zip(*rows, strict=True))
-        identity, metric, unit, at, value, quality = (columns[place] for place in places)
-    except (ValueError, IndexError):
-        width = len(rows[0])
-        odd = next((index for index, row in enumerate(rows) if len(row) <= max(places) or len(row) != width), 0)
-        raise DocumentError(
-            [f"{path}:{first + odd}: {len(rows[odd])} columns are not as many as the head has"]
-        ) from None
-    try:
-        values = np.fromiter(map(float, value), np.float64, len(rows))
+        values = np.fromiter(map(float, value), np.float64, count)
     except ValueError:
         raise _first_bad(path, first, value, float, "is not a number") from None
     try:
-        qualities = np.fromiter(map(_QUALITY.__getitem__, quality), np.int16, len(rows))
+        qualities = np.fromiter(map(_QUALITY.__getitem__, quality), np.int16, count)
     except KeyError:
         raise _first_bad(path, first, quality, _QUALITY.__getitem__, "is not good, uncertain or bad") from None
     identities, identity_codes = _codes(identity)
