@@ -13,6 +13,7 @@ from alerts import live
 from alerts.engine import Engine
 from alerts.live import LiveEngine, Ports
 from alerts.rules import shipped_rules
+from devices.alarm import AlarmChange
 from devices.batch import QuarantineRecord
 from devices.codecs.senml import encode_json
 from devices.model import MINUTE, SECOND, Device, Measurement, Reason, Transport, Uplink
@@ -33,6 +34,16 @@ HOT = [(T0 + i * MINUTE, 95.0) for i in range(15)]
 T = TypeVar("T")
 
 
+class Silent:
+    """Tells nobody."""
+
+    def compose(self, _change: AlarmChange, _device: Device) -> None:
+        return None
+
+    def told(self, _announcements: object) -> None:
+        return None
+
+
 @pytest.fixture
 def engine(registered: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveEngine]:
     """A live engine that has judged everything there is, and to which nothing is handed over."""
@@ -48,10 +59,10 @@ def engine(registered: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveEng
             journal=lambda identities: journal.occurrences(own, identities),
             position=lambda: journal.position(own),
             changed=lambda position, known: history.changed(own, position, known),
-            record=lambda changes, position: journal.record(own, changes, position),
+            record=lambda changes, position, _: journal.record(own, changes, position),
             lead=lambda: True,
         )
-        running = LiveEngine(Engine([RULE], shipped_profiles()), ports, lambda *_: None, time.monotonic)
+        running = LiveEngine(Engine([RULE], shipped_profiles()), ports, Silent(), time.monotonic)
         running.start()
         assert running.wait_idle(10)
         yield running
