@@ -64,6 +64,7 @@ SELECT d.device_id, {TAG} AS tag, {SITE} AS site, d.kind, d.report_interval,
 FROM device d
 LEFT JOIN LATERAL (SELECT x.received_at FROM uplink x
                    WHERE x.device_id = d.device_id AND x.received_at > now() - interval '30 days'
+                     AND x.transport <> 'import'
                    ORDER BY x.received_at DESC LIMIT 1) u ON true
 LEFT JOIN LATERAL (SELECT max(x.measured_at) AS measured_at FROM latest x WHERE x.device_id = d.device_id) l ON true
 WHERE d.status = 'active' AND {IN_SITES}

@@ -65,12 +65,14 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Committed:
     """What a commit did. `refused` holds what the writer itself had to put into quarantine (a conflicting value, a row
-    the database would not take), so that counters see it."""
+    the database would not take), so that counters see it; `dropped` records were above the quarantine's limits and are
+    only counted."""
 
     stored: int = 0
     duplicates: int = 0
     transaction: int = 0
     refused: tuple[QuarantineRecord, ...] = ()
+    dropped: int = 0
 
 
 class LoggedUplink(NamedTuple):

@@ -7,6 +7,9 @@ from prometheus_client import Counter, Gauge, Histogram
 UPLINKS = Counter("headworks_uplinks", "Uplinks by transport and verdict", ["transport", "verdict"])
 READINGS = Counter("headworks_readings", "Readings by what became of them (stored, duplicate)", ["result"])
 QUARANTINED = Counter("headworks_quarantined", "Quarantine records by reason", ["reason"])
+QUARANTINE_DROPPED = Counter(
+    "headworks_quarantine_dropped", "Quarantine records that were above a limit: counted in the database, not kept"
+)
 COMMIT_SECONDS = Histogram(
     "headworks_commit_seconds",
     "Time from handing a batch to the database until it was committed",

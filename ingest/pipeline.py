@@ -377,6 +377,7 @@ class Pipeline:
         counters.BATCH_UPLINKS.observe(len(batch.uplinks))
         counters.READINGS.labels("stored").inc(committed.stored)
         counters.READINGS.labels("duplicate").inc(committed.duplicates)
+        counters.QUARANTINE_DROPPED.inc(committed.dropped)
         for record in (*batch.quarantine, *committed.refused):
             counters.QUARANTINED.labels(record.reason.value).inc()
 

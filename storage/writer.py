@@ -19,7 +19,7 @@ from psycopg import errors
 from devices.batch import Batch, Committed, QuarantineRecord, UplinkRecord
 from devices.errors import UnavailableError
 from devices.model import Reason, moment
-from storage import latest, uplink_log
+from storage import latest, quarantine, uplink_log
 from storage.database import Connection, connect, first_line, unavailable
 from storage.packing import EMPTY, Columns, array_parameters, columns, copy_buffer, distinct
 from storage.registry import sync_metrics
@@ -41,10 +41,6 @@ INSERT INTO reading (measured_at, device_id, metric_id, value, quality)
 SELECT measured_at, device_id, metric_id, value, quality FROM {_ROWS} ON CONFLICT DO NOTHING
 RETURNING device_id, metric_id, (extract(epoch FROM measured_at) * 1000000)::bigint
 """  # noqa: S608
-_QUARANTINE = """
-INSERT INTO quarantine (received_at, reason, detail, identity, transport, source, content_format, payload)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-"""
 _DRAINED = """
 INSERT INTO spool_position (spool, position) VALUES (%s::uuid, %s)
 ON CONFLICT (spool) DO UPDATE SET position = excluded.position, drained_at = now()
@@ -180,13 +176,14 @@ class Writer:
                 first.duplicates + second.duplicates,
                 second.transaction,
                 first.refused + second.refused,
+                first.dropped + second.dropped,
             )
         if not batch.uplinks:
             raise error
         record = batch.uplinks[0]
         refused = QuarantineRecord(record.uplink, Reason.STORAGE_REFUSED, first_line(error), record.device)
         done = self._transact(connection, Batch([], [*batch.quarantine, refused], batch.drained), _Way.FAST)
-        return Committed(transaction=done.transaction, refused=(refused,))
+        return Committed(transaction=done.transaction, refused=(refused,), dropped=done.dropped)
 
     def _transact(self, connection: Connection, batch: Batch, way: _Way) -> Committed:
         self._resolve(connection, batch.uplinks)
@@ -219,11 +216,11 @@ class Writer:
                 stored, duplicates = len(fresh), len(known_uplinks)
                 conflicts = [*_conflicts(uplinks, inside.conflicts), *_conflicts(uplinks, differs)]
                 refused = (*unregistered, *conflicts)
-            _quarantine(connection, [*batch.quarantine, *refused])
+            kept = quarantine.keep(connection, [*batch.quarantine, *refused])
             if batch.drained:
                 connection.execute(_DRAINED, batch.drained)
         self._seen.add(marks)
-        return Committed(stored, duplicates, transaction, refused)
+        return Committed(stored, duplicates, transaction, refused, kept.dropped)
 
     def _sort_out(
         self, connection: Connection, rows: Columns, marks: Sequence[_Mark], way: _Way
@@ -278,27 +275,3 @@ def _conflicts(uplinks: Sequence[UplinkRecord], rows: Columns) -> list[Quarantin
         detail = f"{len(mine)} of {len(record.readings)} readings, the first at {moment(int(mine.measured_at[0]))}"
         found.append(QuarantineRecord(record.uplink, Reason.CONFLICTING_VALUE, detail, record.device, len(mine)))
     return found
-
-
-def _quarantine(connection: Connection, records: Sequence[QuarantineRecord]) -> None:
-    if not records:
-        return
-    rows = [
-        (
-            moment(record.uplink.received_at),
-            record.reason.value,
-            _clean(record.detail),
-            None if record.identity is None else _clean(record.identity),
-            record.uplink.transport.value,
-            _clean(record.uplink.source),
-            record.uplink.content_format,
-            record.uplink.payload,
-        )
-        for record in records
-    ]
-    connection.cursor().executemany(_QUARANTINE, rows)
-
-
-def _clean(text: str) -> str:
-    """A text that came from outside as PostgreSQL can store it: no NUL, no lone surrogates, bounded."""
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()[:1000]
