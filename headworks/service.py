@@ -114,8 +114,10 @@ class Platform:
             time.monotonic,
             spool=self._spool,
         )
-        self._coap = CoapGateway(settings.coap_host, settings.coap_port, self._submit_coap, clock.now)
-        self._mqtt = MqttGateway(self._broker, self._submit_mqtt, clock.now)
+        self._coap = CoapGateway(
+            settings.coap_host, settings.coap_port, self._submit_coap, clock.now, shared=bool(settings.instance)
+        )
+        self._mqtt = MqttGateway(self._broker, self._submit_mqtt, clock.now, instance=settings.instance)
         self._http = HttpDoor(settings.http_host, settings.http_port, self.health)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Doors], None]) -> None:

@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     mqtt_url: Annotated[SecretStr, AfterValidator(_mqtt_address)] | None = Field(
         default=None, description="An MQTT broker of your own; without it one is started here"
     )
+    instance: str = Field(
+        default="",
+        pattern="^[a-z0-9]{0,16}$",
+        description="A name for this process where several share a database, a broker and a CoAP port",
+    )
     state_dir: Path = Field(default_factory=_state_directory, description="Where the embedded services keep their data")
     cache_dir: Path | None = Field(default=None, description="Where the fetched services are kept")
     coap_host: str = "127.0.0.1"
@@ -90,7 +95,9 @@ class Settings(BaseSettings):
         """The spool's file; None where it is off."""
         if self.spool.lower() == "off":
             return None
-        return self.state_dir / "spool.db" if self.spool.lower() == "on" else Path(self.spool)
+        if self.spool.lower() == "on":
+            return self.state_dir / (f"spool-{self.instance}.db" if self.instance else "spool.db")
+        return Path(self.spool)
 
     @classmethod
     def settings_customise_sources(

@@ -75,8 +75,11 @@ class _Exchange(NamedTuple):
 class CoapGateway:
     """Serves CoAP over UDP on one address."""
 
-    def __init__(self, host: str, port: int, submit: Submit, clock: Callable[[], Instant]) -> None:
+    def __init__(
+        self, host: str, port: int, submit: Submit, clock: Callable[[], Instant], *, shared: bool = False
+    ) -> None:
         self._bind = (host, port)
+        self._shared = shared
         self._submit = submit
         self._clock = clock
         self._socket: socket.socket | None = None
@@ -103,6 +106,9 @@ class CoapGateway:
         door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         try:
             door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            if self._shared:
+                # The kernel gives all datagrams of one peer to the same process, so that repeats are recognised.
+                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             door.bind(self._bind)
             door.setblocking(False)  # noqa: FBT003 - the library's signature
         except OSError:

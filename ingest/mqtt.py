@@ -28,6 +28,9 @@ log = structlog.get_logger()
 
 TOPIC = "headworks/{identity}/telemetry"
 FILTER = "headworks/+/telemetry"
+SHARED = "$share/headworks/" + FILTER
+"""For several gateways on one broker: each message goes to one of them."""
+CLIENT_ID = "headworks-ingest"
 RECEIVE_MAXIMUM = 2_000
 """Unacknowledged messages the broker may have under way to us: several commits' worth, and a bound on our memory."""
 SESSION_EXPIRY = 7 * 24 * 3600
@@ -71,9 +74,11 @@ class Broker:
 class MqttGateway:
     """One subscriber session. Callbacks run in paho's network thread, acknowledgements in the pipeline's."""
 
-    def __init__(
-        self, broker: Broker, submit: Submit, clock: Callable[[], Instant], *, client_id: str = "headworks-ingest"
-    ) -> None:
+    def __init__(self, broker: Broker, submit: Submit, clock: Callable[[], Instant], *, instance: str = "") -> None:
+        # The session, and what the broker keeps for it, belongs to the client id: it must be the same after a restart,
+        # and another one for each instance.
+        client_id = f"{CLIENT_ID}-{instance}" if instance else CLIENT_ID
+        self._filter = SHARED if instance else FILTER
         self._broker = broker
         self._submit = submit
         self._clock = clock
@@ -124,14 +129,16 @@ class MqttGateway:
         with self._lock:
             self._generation += 1
         log.info("mqtt.connected", broker=f"{self._broker.host}:{self._broker.port}", resumed=flags.session_present)
-        client.subscribe(FILTER, qos=1)
+        client.subscribe(self._filter, qos=1)
 
     def _on_subscribe(
         self, _: mqtt.Client, __: object, ___: int, reasons: list[ReasonCode], ____: Properties | None
     ) -> None:
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
-            log.warning("mqtt.subscription_refused", filter=FILTER, reason=refused[0], hint="check the broker's ACL")
+            log.warning(
+                "mqtt.subscription_refused", filter=self._filter, reason=refused[0], hint="check the broker's ACL"
+            )
             return
         self._subscribed = True
         counters.BROKER_CONNECTED.set(1)
