@@ -42,6 +42,8 @@ BACKLOG_LIMIT = 200_000
 """Readings held for the engine; beyond it they are read again from the database when it has caught up."""
 DEVICES_SECONDS = 30.0
 """How old the engine's copy of a device's registry entry may be."""
+AT_ONCE = 500
+"""Devices that are read from the database with one question."""
 SCAN_SECONDS = 1.0
 """How often the uplink log is asked for what did not come by hand-over."""
 
@@ -52,6 +54,8 @@ class Ports:
 
     devices: Callable[[Sequence[str]], Mapping[str, Device]]
     history: Callable[[Sequence[str], Instant | None], Sequence[Reading]]
+    history_since: Callable[[Mapping[str, Instant]], Sequence[Reading]]
+    """The readings of several devices, of each from a moment of its own on."""
     journal: Callable[[Sequence[str]], Sequence[Alarm]]
     position: Callable[[], int]
     changed: Callable[[int, Iterable[int]], Changed]
@@ -227,11 +231,28 @@ class LiveEngine:
         self._position = min([changed.watermark, *self._late])
 
     def _from_database(self, since: Mapping[str, Instant]) -> None:
-        """Judge devices one by one: a defect that one of them meets must not keep the others from being judged."""
+        """Judge what is stored of devices, of each from a moment on: many devices with one question, and one by one
+        where that meets a defect, so that it keeps no other device from being judged."""
         left = dict(since)
+        identities = list(since)
+        for start in range(0, len(identities), AT_ONCE):
+            some = {identity: since[identity] for identity in identities[start : start + AT_ONCE]}
+            try:
+                self._apply(self._ports.history_since(some))
+            except UnavailableError:
+                self._remember(left)
+                raise
+            except Exception:
+                for identity in some:
+                    self._again.pop(identity, None)
+                self._one_by_one(some, left)
+            for identity in some:
+                left.pop(identity, None)
+
+    def _one_by_one(self, since: Mapping[str, Instant], left: dict[str, Instant]) -> None:
         for identity, first in since.items():
             try:
-                self._apply(self._ports.history([identity], first))
+                self._apply(self._ports.history_since({identity: first}))
             except UnavailableError:
                 self._remember(left)
                 raise
@@ -240,7 +261,7 @@ class LiveEngine:
                 log.exception("engine.device_failed", device=identity)
                 DEVICE_FAILURES.inc()
                 self._again.pop(identity, None)
-            del left[identity]
+            left.pop(identity, None)
 
     def _apply(self, readings: Sequence[Reading]) -> None:
         """Run the engine; where that is interrupted, the devices it touched are judged again from the database."""

@@ -42,10 +42,22 @@ class Journal:
 
     def ports(self, devices: Callable[[Sequence[str]], Mapping[str, Device]]) -> Ports:
         """The ports of `alerts.live`."""
-        return Ports(devices, self._history, self._occurrences, self._position, self._changed, self._record, self._lead)
+        return Ports(
+            devices,
+            self._history,
+            self._history_since,
+            self._occurrences,
+            self._position,
+            self._changed,
+            self._record,
+            self._lead,
+        )
 
     def _history(self, identities: Sequence[str], since: Instant | None) -> Sequence[Reading]:
         return self._session.run(lambda connection: history.readings(connection, identities, since))
+
+    def _history_since(self, since: Mapping[str, Instant]) -> Sequence[Reading]:
+        return self._session.run(lambda connection: history.readings_since(connection, since))
 
     def _occurrences(self, identities: Sequence[str]) -> Sequence[Alarm]:
         return self._session.run(lambda connection: journal.occurrences(connection, identities))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import numpy as np
@@ -36,6 +36,35 @@ def readings(connection: Connection, identities: Sequence[str], since: Instant |
                 "identities": list(identities),
                 "since": None if since is None else moment(since),
                 "horizon": HORIZON,
+            },
+        ).fetchall()
+    return [
+        Reading(device, metric, at, value, _QUALITIES[quality])  # type: ignore[arg-type,index]
+        for device, metric, at, value, quality in rows
+    ]
+
+
+def readings_since(connection: Connection, since: Mapping[str, Instant]) -> list[Reading]:
+    """The readings of several devices, of each from a moment of its own on, by device and sample time.
+
+    One question for many: each device's metrics are taken from its newest values, so that the index is entered at the
+    very reading that is wanted, and the earliest moment keeps older chunks out of the plan.
+    """
+    if not since:
+        return []
+    with unavailable():
+        rows = connection.execute(
+            f"SELECT i.identity, m.name, {_MICROSECONDS.format('r.measured_at')}, r.value, r.quality"  # noqa: S608
+            " FROM unnest(%(identities)s::text[], %(since)s::timestamptz[]) AS i(identity, since)"
+            " JOIN device d USING (identity) JOIN latest_pack p USING (device_id)"
+            " CROSS JOIN LATERAL unnest(p.metric_id) AS n(metric_id)"
+            " JOIN LATERAL (SELECT measured_at, value, quality FROM reading WHERE device_id = d.device_id"
+            "  AND metric_id = n.metric_id AND measured_at >= i.since AND measured_at >= %(first)s) r ON true"
+            " JOIN metric m ON m.metric_id = n.metric_id ORDER BY i.identity, r.measured_at",
+            {
+                "identities": list(since),
+                "since": [moment(at) for at in since.values()],
+                "first": moment(min(since.values())),
             },
         ).fetchall()
     return [

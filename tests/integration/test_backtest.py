@@ -90,3 +90,15 @@ def test_a_stretch_that_ends_before_it_begins_is_refused(url: str, tmp_path: Pat
     result = CliRunner().invoke(app, ["backtest", str(tmp_path / "rules.yaml"), "--since", "1d", "--until", "2d"])
     assert result.exit_code == 2
     assert "since must lie before until" in result.output
+
+
+def test_several_devices_are_read_from_a_moment_of_their_own_on(url: str) -> None:
+    since = {PUMP.identity: T0 + 35 * MINUTE, VALVE.identity: T0 - MINUTE, "urn:none": T0}
+    with connect(url) as connection:
+        found = history.readings_since(connection, since)
+        assert found == [
+            *history.readings(connection, [PUMP.identity], T0 + 35 * MINUTE),
+            *history.readings(connection, [VALVE.identity], T0 - MINUTE),
+        ]
+        assert len(found) == 6
+        assert history.readings_since(connection, {}) == []

@@ -56,6 +56,7 @@ def engine(registered: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveEng
         ports = Ports(
             devices=devices,
             history=lambda identities, since: history.readings(own, identities, since),
+            history_since=lambda since: history.readings_since(own, since),
             journal=lambda identities: journal.occurrences(own, identities),
             position=lambda: journal.position(own),
             changed=lambda position, known: history.changed(own, position, known),

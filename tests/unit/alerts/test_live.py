@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -51,6 +51,7 @@ class Database:
         return Ports(
             self._devices,
             self._history,
+            self._history_since,
             self._journal,
             lambda: self.position,
             self._changed,
@@ -73,6 +74,9 @@ class Database:
         with self._lock:
             stored = [reading for _, batch in self.commits for reading in batch]
         return [r for r in stored if r.device in identities and (since is None or r.measured_at >= since)]
+
+    def _history_since(self, since: Mapping[str, Instant]) -> list[Reading]:
+        return [reading for identity, first in since.items() for reading in self._history([identity], first)]
 
     def _journal(self, identities: Sequence[str]) -> list[Alarm]:
         self._check()
