@@ -7,6 +7,8 @@ from devices.errors import DecodeError
 from devices.model import Codec, ContentFormat, Reason, Report, Uplink
 from devices.profile import Profile
 
+_SENML = (ContentFormat.SENML_JSON, ContentFormat.SENML_CBOR)
+
 
 def decode(uplink: Uplink, profile: Profile | None = None) -> list[Report]:
     """Decode an uplink; `DecodeError` with the quarantine reason where that is not possible.
@@ -14,9 +16,23 @@ def decode(uplink: Uplink, profile: Profile | None = None) -> list[Report]:
     `profile` is the speaking device's, where the transport established who speaks.
     """
     codec = uplink.codec or (profile.codec if profile else Codec.SENML)
+    if codec is Codec.FRAME and uplink.codec is None and uplink.content_format in _SENML:
+        codec = Codec.SENML  # the sender says so; a frame is octets of no format of their own
     if codec is Codec.SENML:
         return _decode_senml(uplink)
+    if codec is Codec.FRAME:
+        return _decode_frame(uplink, profile)
     raise DecodeError(Reason.UNSUPPORTED_FORMAT, f"no decoder for {codec.value!r}")
+
+
+def _decode_frame(uplink: Uplink, profile: Profile | None) -> list[Report]:
+    if profile is None or profile.frame is None:
+        raise DecodeError(Reason.UNSUPPORTED_FORMAT, "a binary frame needs a device whose profile declares one")
+    if uplink.content_format not in (None, ContentFormat.OCTET_STREAM):
+        raise DecodeError(
+            Reason.UNSUPPORTED_FORMAT, f"content format {uplink.content_format}; the frame of a profile is 42 (octets)"
+        )
+    return profile.frame_decoder.decode(uplink.payload, uplink.received_at)
 
 
 def _decode_senml(uplink: Uplink) -> list[Report]:

@@ -43,6 +43,8 @@ class Positions:
         line, column = 0, 0
         node = self._root
         for step in path:
+            if _is_tag(step):
+                continue
             if isinstance(node, CommentedMap) and step in node:
                 line, column = node.lc.value(step)
             elif isinstance(node, CommentedSeq) and isinstance(step, int) and step < len(node):
@@ -59,6 +61,8 @@ class Positions:
         """`file:line:column` of the key that `path` ends in."""
         node = self._root
         for step in path[:-1]:
+            if _is_tag(step):
+                continue
             if not isinstance(node, CommentedMap | CommentedSeq):
                 break
             node = node[step]
@@ -107,7 +111,7 @@ def _describe(problem: Any, positions: Positions, model: type[BaseModel], at: Se
     path = [*at, *problem["loc"]]
     if path and path[-1] == "[key]":
         return f"{positions.locate_key(path[:-1])}: {problem['msg'].removeprefix('Value error, ')}"
-    name = ".".join(str(step) for step in path) or "the document"
+    name = ".".join(str(step) for step in path if not _is_tag(step)) or "the document"
     if problem["type"] == "extra_forbidden":
         hint = suggest(str(path[-1]), _known_keys(model, problem["loc"][:-1]))
         return f"{positions.locate_key(path)}: unknown key ‘{path[-1]}’{hint}"
@@ -117,16 +121,26 @@ def _describe(problem: Any, positions: Positions, model: type[BaseModel], at: Se
     return f"{positions.locate(path)}: {name}: {message}"
 
 
+def _is_tag(step: str | int) -> bool:
+    """Whether a step of a path only says which model of several was chosen (`<Repeat>`): no key of the document."""
+    return isinstance(step, str) and step.startswith("<") and step.endswith(">")
+
+
 def _known_keys(model: Any, path: Sequence[str | int]) -> list[str]:
-    """The keys allowed at a path inside a model, as far as it leads through plain models, lists and maps of them."""
+    """The keys allowed at a path inside a model, as far as it leads through models, lists, maps and choices of them."""
+    models = _models(model)
     for step in path:
-        fields = getattr(model, "model_fields", {})
-        annotation = fields[step].annotation if step in fields else model
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not found and step not in fields:
-            continue
-        model = found[0] if found else None
-        if model is None:
-            return []
-    return list(getattr(model, "model_fields", {}))
+        if _is_tag(step):
+            models = [found for found in models if f"<{found.__name__}>" == step]
+        else:
+            inner = [found.model_fields[step].annotation for found in models if step in found.model_fields]
+            if inner:
+                models = [found for annotation in inner for found in _models(annotation)]
+    return [key for found in models for key in found.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a type consists of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in getattr(annotation, "__args__", ()) for found in _models(part)]

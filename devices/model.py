@@ -49,6 +49,8 @@ class Codec(StrEnum):
     """A payload format. A device's profile names the one it speaks; an MQTT topic may settle it by itself."""
 
     SENML = "senml"
+    FRAME = "frame"
+    """A binary frame that the device's profile declares."""
 
 
 class ContentFormat(IntEnum):

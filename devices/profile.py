@@ -5,6 +5,7 @@ The shipped profiles are `devices/profiles/*.yaml`. Devices themselves are in th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
 from importlib.resources import files
@@ -12,10 +13,12 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from devices.document import DocumentError, DocumentModel, load_document, suggest
-from devices.duration import Duration
+from devices.codecs.frame import Bit, Frame, Path, Value, frame_problems, values
+from devices.codecs.frame_decode import FrameDecoder
+from devices.document import DocumentError, DocumentModel, load_yaml, suggest, validate
+from devices.duration import Duration, format_duration
 from devices.metrics import CATALOGUE
-from devices.model import Codec
+from devices.model import SECOND, Codec
 from devices.units import Conversion, UnitMismatchError, accepted, conversion
 
 
@@ -76,6 +79,60 @@ class Reporting(DocumentModel):
         return self
 
 
+_T3412_UNITS = (2, 30, 60, 600, 3600, 36_000, 1_152_000)
+_T3324_UNITS = (2, 60, 360)
+_EDRX_CYCLES = [2_048 * SECOND // 100 << n for n in range(10)]
+_PAGING_WINDOWS = [256 * SECOND // 100 * n for n in range(1, 17)]
+
+
+def _timer(units: tuple[int, ...], name: str) -> AfterValidator:
+    """A GPRS timer is a unit times 0 to 31 (3GPP TS 24.008, 10.5.7.4 and 10.5.7.4a); nothing else can be asked for."""
+    allowed = sorted({unit * count * SECOND for unit in units for count in range(1, 32)})
+
+    def check(value: int) -> int:
+        if value not in allowed:
+            near = min(allowed, key=lambda candidate: abs(candidate - value))
+            raise ValueError(f"{name} cannot be {format_duration(value)}; the nearest is {format_duration(near)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _one_of(allowed: list[int], name: str) -> AfterValidator:
+    def check(value: int) -> int:
+        if value not in allowed:
+            near = min(allowed, key=lambda candidate: abs(candidate - value))
+            raise ValueError(f"{name} cannot be {format_duration(value)}; the nearest is {format_duration(near)}")
+        return value
+
+    return AfterValidator(check)
+
+
+class Sleep(DocumentModel):
+    """How the modem sleeps, as it asks the network for it. Durations are those that the timers can express."""
+
+    t3412: Annotated[Duration, _timer(_T3412_UNITS, "T3412")] | None = Field(
+        default=None, description="Power saving mode: time between two tracking area updates (T3412 extended)"
+    )
+    t3324: Annotated[Duration, _timer(_T3324_UNITS, "T3324")] | None = Field(
+        default=None, description="Power saving mode: how long the device can be reached after it has spoken (T3324)"
+    )
+    edrx: Annotated[Duration, _one_of(_EDRX_CYCLES, "the eDRX cycle")] | None = Field(
+        default=None, description="Extended discontinuous reception: time between two paging windows"
+    )
+    paging_window: Annotated[Duration, _one_of(_PAGING_WINDOWS, "the paging time window")] | None = Field(
+        default=None, description="How long a paging window of eDRX is"
+    )
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Sleep:
+        if (self.t3412 is None) != (self.t3324 is None):
+            raise ValueError("power saving mode needs both t3412 and t3324")
+        if self.paging_window is not None and (self.edrx is None or self.paging_window > self.edrx):
+            raise ValueError("a paging window belongs to a longer edrx cycle")
+        return self
+
+
 class CompiledMetric(NamedTuple):
     """What normalisation needs of one metric, worked out once."""
 
@@ -96,8 +153,11 @@ class Profile(DocumentModel):
     title: str
     kind: Kind
     codec: Codec
+    override: bool = Field(default=False, description="Takes the place of the shipped profile of the same name")
     reporting: Reporting
+    sleep: Sleep | None = None
     metrics: dict[MetricName, MetricSpec] = Field(min_length=1)
+    frame: Frame | None = Field(default=None, description="The binary frame, where the codec is ‘frame’")
 
     @model_validator(mode="after")
     def _check_metrics(self) -> Profile:
@@ -112,6 +172,19 @@ class Profile(DocumentModel):
                     raise ValueError(f"the name ‘{alias}’ stands for both ‘{seen[alias]}’ and ‘{name}’")
                 seen[alias] = name
         return self
+
+    @model_validator(mode="after")
+    def _check_frame(self) -> Profile:
+        if (self.codec is Codec.FRAME) != (self.frame is not None):
+            raise ValueError("a ‘frame’ is declared where the codec is ‘frame’, and only there")
+        return self
+
+    @cached_property
+    def frame_decoder(self) -> FrameDecoder:
+        """The compiled `frame`, which must be there."""
+        if self.frame is None:
+            raise ValueError(f"the profile ‘{self.profile}’ declares no frame")
+        return FrameDecoder(self.frame)
 
     @cached_property
     def compiled(self) -> dict[str, CompiledMetric]:
@@ -132,7 +205,35 @@ class Profile(DocumentModel):
 
 def load_profile(text: str, source: str) -> Profile:
     """Read one profile; `DocumentError` with file, line and column where it is not valid."""
-    return load_document(text, source, Profile)
+    root, positions = load_yaml(text, source)
+    profile = validate(root, positions, Profile)
+    if profile.frame is not None:
+        problems = [*frame_problems(profile.frame), *_unfit_values(profile)]
+        if problems:
+            raise DocumentError([f"{positions.locate(('frame', *path))}: {what}" for path, what in problems])
+    return profile
+
+
+def _unfit_values(profile: Profile) -> Iterator[tuple[Path, str]]:
+    """Values of the frame that normalisation would refuse one by one: no such metric, or a unit of another kind."""
+    table = profile.compiled
+    assert profile.frame is not None
+    for path, element in values(profile.frame.layout):
+        name = element.value or ""
+        metric = table.get(name)
+        if metric is None:
+            yield (*path, "value"), f"‘{name}’ is no metric of this profile{suggest(name, list(table))}"
+            continue
+        for unit in _units(element):
+            if unit not in metric.units:
+                canonical = CATALOGUE[metric.metric].unit
+                yield path, f"‘{name}’ in {unit!r} cannot be converted to {canonical!r}"
+
+
+def _units(element: Value | Bit) -> list[str | None]:
+    if isinstance(element, Value) and element.unit_codes is not None:
+        return list(element.unit_codes.values())
+    return [element.unit]
 
 
 def shipped_profiles() -> dict[str, Profile]:
