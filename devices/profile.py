@@ -15,10 +15,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from devices.codecs.frame import Bit, Frame, Path, Value, frame_problems, values
 from devices.codecs.frame_decode import FrameDecoder
+from devices.codecs.frame_encode import FrameEncoder
 from devices.document import DocumentError, DocumentModel, load_yaml, suggest, validate
 from devices.duration import Duration, format_duration
 from devices.metrics import CATALOGUE
-from devices.model import SECOND, Codec
+from devices.model import SECOND, Codec, Measurement
 from devices.units import Conversion, UnitMismatchError, accepted, conversion
 
 
@@ -185,6 +186,22 @@ class Profile(DocumentModel):
         if self.frame is None:
             raise ValueError(f"the profile ‘{self.profile}’ declares no frame")
         return FrameDecoder(self.frame)
+
+    @cached_property
+    def frame_encoder(self) -> FrameEncoder:
+        """The way back, for simulated devices: any names and units that the profile takes."""
+        if self.frame is None:
+            raise ValueError(f"the profile ‘{self.profile}’ declares no frame")
+        table = self.compiled
+
+        def convert(measurement: Measurement, unit: str | None) -> float:
+            name, given, value, _ = measurement
+            units = table[name].units
+            if given not in units or not isinstance(value, int | float):
+                raise ValueError(f"‘{name}’: {value!r} {given or ''} cannot be sent")
+            return value if given == unit else units[unit].back(units[given].convert(value))
+
+        return FrameEncoder(self.frame, convert, {name: entry.metric for name, entry in table.items()})
 
     @cached_property
     def compiled(self) -> dict[str, CompiledMetric]:

@@ -82,6 +82,14 @@ class Conversion(NamedTuple):
     divisor: float
     offset: float
 
+    def convert(self, value: float) -> float:
+        """A value in the canonical unit."""
+        return value * self.factor / self.divisor + self.offset
+
+    def back(self, canonical: float) -> float:
+        """The way back: a canonical value in the device's unit."""
+        return (canonical - self.offset) * self.divisor / self.factor
+
 
 IDENTITY = Conversion(1.0, 1.0, 0.0)
 
