@@ -5,6 +5,7 @@ The shipped profiles are `devices/profiles/*.yaml`. Devices themselves are in th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import cached_property
@@ -251,6 +252,16 @@ def _units(element: Value | Bit) -> list[str | None]:
     if isinstance(element, Value) and element.unit_codes is not None:
         return list(element.unit_codes.values())
     return [element.unit]
+
+
+def json_schema() -> str:
+    """The JSON Schema of a profile file, as `devices/profile.schema.json` holds it."""
+    schema = Profile.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Headworks device profile"
+    metrics = schema["properties"]["metrics"]
+    metrics["propertyNames"] = {"enum": sorted(CATALOGUE)}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def shipped_profiles() -> dict[str, Profile]:

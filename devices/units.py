@@ -30,6 +30,8 @@ _SENML = {
     "1": "dimensionless",
     "beat/min": "1/minute",
     "Ohm": "ohm",
+    "kOhm": "kiloohm",
+    "MOhm": "megaohm",
     "l": "liter",
     "l/s": "liter/second",
     "l/h": "liter/hour",

@@ -19,6 +19,7 @@ from headworks import (
     cli_devices,
     cli_exchange,
     cli_notify,
+    cli_profiles,
     cli_quarantine,
     cli_rules,
     cli_simulate,
@@ -43,6 +44,7 @@ app.add_typer(cli_rules.app, name="rules")
 app.add_typer(cli_alarms.app, name="alarms")
 app.add_typer(cli_notify.app, name="notify")
 app.command("backtest")(cli_backtest.backtest)
+app.add_typer(cli_profiles.app, name="profiles")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.command("export")(cli_exchange.export)
 app.command("import")(cli_exchange.import_)

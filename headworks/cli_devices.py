@@ -9,9 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from devices.document import suggest
 from devices.inventory import check_device, parse_inventory, write_inventory
 from devices.model import Device
-from devices.profile import shipped_profiles
+from headworks.cli_profiles import print_profile, print_profiles
+from headworks.profiles import load_profile_files
 from headworks.running import database_url
 from headworks.settings import load_settings
 from storage import registry
@@ -47,7 +49,7 @@ def add(
         except ValueError:
             raise typer.BadParameter(f"{entry!r} is not of the form name=number", param_hint="--design") from None
     device = Device(identity, profile, tag, site, area, unit, manufacturer, model, serial, data)
-    profiles = shipped_profiles()
+    profiles = load_profile_files(load_settings().profiles)
     try:
         check_device(device, profiles)
     except ValueError as error:
@@ -62,7 +64,7 @@ def import_(
     table: Annotated[Path, typer.Argument(help="A CSV file as `export` writes it", exists=True, dir_okay=False)],
 ) -> None:
     """Register all devices of a table, or none of them if a row is wrong."""
-    profiles = shipped_profiles()
+    profiles = load_profile_files(load_settings().profiles)
     devices = parse_inventory(table.read_text("utf-8"), str(table), profiles)
     with _connect() as connection:
         registry.register(connection, devices, profiles)
@@ -123,9 +125,13 @@ def retire(identity: str) -> None:
 
 
 @app.command()
-def profiles() -> None:
-    """List the device types that are installed."""
-    table = Table("profile", "kind", "title", "metrics", box=None, pad_edge=False)
-    for profile in shipped_profiles().values():
-        table.add_row(profile.profile, profile.kind.value, profile.title, str(len(profile.metrics)))
-    out.print(table)
+def profiles(name: Annotated[str | None, typer.Argument(help="Show this one in full")] = None) -> None:
+    """List the device types that are installed, or show one."""
+    installed = load_profile_files(load_settings().profiles)
+    if name is None:
+        print_profiles(installed)
+        return
+    if name not in installed:
+        typer.echo(f"headworks: there is no profile {name!r}{suggest(name, list(installed))}", err=True)
+        raise typer.Exit(1)
+    print_profile(installed[name])

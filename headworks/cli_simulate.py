@@ -23,8 +23,8 @@ from rich.progress import (
 )
 
 from devices.model import HOUR, SECOND, Device, moment
-from devices.profile import shipped_profiles
 from headworks import clock
+from headworks.profiles import load_profile_files
 from headworks.running import find_running
 from headworks.settings import Settings, SettingsError, load_settings
 from simulators import run
@@ -155,7 +155,8 @@ def _register(settings: Settings, devices: list[Device]) -> None:
         return
     with connect(url, application="headworks register") as connection:
         known = registry.find(connection, [device.identity for device in devices])
-        registry.register(connection, [d for d in devices if d.identity not in known], shipped_profiles())
+        fresh = [device for device in devices if device.identity not in known]
+        registry.register(connection, fresh, load_profile_files(settings.profiles))
 
 
 def _progress(unit: str) -> Progress:

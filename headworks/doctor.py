@@ -18,7 +18,7 @@ from rich.console import Console
 from deploy.provision import installed
 from devices.document import DocumentError
 from devices.errors import UnavailableError
-from devices.profile import shipped_profiles
+from headworks.profiles import load_profile_files
 from headworks.running import find_running
 from headworks.service import load_rule_files
 from headworks.settings import Settings
@@ -95,9 +95,9 @@ def _disk(settings: Settings) -> Finding:
 
 def _files(settings: Settings) -> Finding:
     try:
-        rules, profiles = load_rule_files(settings.rules), shipped_profiles()
+        rules, profiles = load_rule_files(settings.rules), load_profile_files(settings.profiles)
     except DocumentError as error:
-        return Finding("rules", "not valid", str(error))
+        return Finding("rules", "rules or profiles are not valid", str(error))
     return Finding("rules", f"{len(rules)} rules, {len(profiles)} profiles")
 
 

@@ -21,10 +21,11 @@ from alerts.rules import Rule, load_rules, shipped_rules
 from devices.batch import Batch, Committed
 from devices.document import DocumentError
 from devices.model import Device, Uplink
-from devices.profile import Profile, shipped_profiles
+from devices.profile import Profile
 from headworks import clock
 from headworks.http import HttpDoor
 from headworks.judging import Journal
+from headworks.profiles import load_profile_files
 from headworks.session import Session
 from headworks.settings import Settings
 from headworks.telling import Telling
@@ -95,7 +96,7 @@ class Platform:
     def __init__(self, settings: Settings, database_url: str, mqtt_url: str) -> None:
         self._settings = settings
         self._broker = Broker.parse(mqtt_url)
-        self._profiles: Mapping[str, Profile] = shipped_profiles()
+        self._profiles: Mapping[str, Profile] = load_profile_files(settings.profiles)
         self._lookup = Session(database_url, "headworks registry")
         self._judging = Session(database_url, "headworks engine")
         self._writer = Writer(database_url)

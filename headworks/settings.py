@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     rules: Path | None = Field(
         default=None, description="A file or folder of alarm rules, in place of the shipped ones"
     )
+    profiles: Path | None = Field(
+        default=None, description="A file or folder of device profiles, beside the shipped ones"
+    )
     webhook_url: SecretStr | None = Field(default=None, description="Where announcements are posted")
     spool: str = Field(
         default="on",

@@ -146,11 +146,13 @@ class _Writer:
             elif isinstance(element, Switch) and element.switch not in self._reads:
                 score = {case: self._carried(part) for case, part in element.cases.items()}
                 best = max(score, key=lambda case: score[case])
-                if score[best] or element.otherwise is None:
+                if score[best][0] or element.otherwise is None:
                     self._reads[element.switch] = best
 
-    def _carried(self, layout: Layout) -> int:
-        return sum(1 for name in {part.value for _, part in values(layout)} if self._of(name))
+    def _carried(self, layout: Layout) -> tuple[int, int]:
+        """How many of a part's values there are samples for; of two that carry as many, the shorter one wins."""
+        names = {part.value for _, part in values(layout)}
+        return sum(1 for name in names if self._of(name)), -len(names)
 
     def _records(self, element: Repeat) -> list[Instant]:
         """The time of each record, oldest first; a gap in a stepped part is a record of its own."""
@@ -218,7 +220,7 @@ class _Writer:
                     raise ValueError(f"no case is declared for ‘{element.switch}’ {self._reads.get(element.switch, 0)}")
                 self.layout(part)
             case Optional():
-                if self._carried(element.optional):
+                if self._carried(element.optional)[0]:
                     self.layout(element.optional)
             case Repeat():
                 self._repeat(element)

@@ -376,10 +376,11 @@ def test_what_is_encoded_is_decoded_to_the_same(case: tuple[Frame, Message]) -> 
     declared, message = case
     payload = FrameEncoder(declared).encode(message)
     found = report(declared, payload)
-    assert sorted(found.measurements) == [
+    expected: list[Any] = [
         (name, unit, pytest.approx(value, rel=1e-12, abs=1e-9), time)
         for name, unit, value, time in sorted(message.measurements)
     ]
+    assert sorted(found.measurements) == expected
     assert found.sequence == message.sequence
     assert FrameEncoder(declared).encode(Message(found.measurements, NOW, message.sequence)) == payload
 
