@@ -115,7 +115,8 @@ def explain_payload(profile: Profile, payload: bytes, content_format: int | None
     except DecodeError as error:
         out.print(f"refused, {error.reason.value}: {error.detail}", markup=False, soft_wrap=True)
         return False
-    return all([_print_report(report, profile, now) for report in reports])
+    complete = [_print_report(report, profile, now) for report in reports]
+    return all(complete)
 
 
 def _print_report(report: Report, profile: Profile, now: Instant) -> bool:

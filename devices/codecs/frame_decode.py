@@ -763,7 +763,7 @@ def _traced(op: _Op, parts: Sequence[_Fixed]) -> _Op:
             notes.append(f"sequence number {s.sequence}")
         if s.identity != identity:
             notes.append(f"identity {s.identity}")
-        name = part.name.strip("‘’")
+        name = part.name.removeprefix("‘").removesuffix("’") if part.name.startswith("‘") else part.name
         s.trace.append(FrameField(start, s.pos, s.data[start : s.pos], name, "; ".join(notes)))
 
     return run

@@ -9,24 +9,34 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 Order = Literal["big", "little"]
 """Which byte of a number comes first: the most (big) or the least (little) significant."""
 
-_TYPE = r"^([ui](8|16|24|32|40|48|56|64)|f32|f64|bcd[1-8])$"
-NumberType = Annotated[
-    str,
-    Field(
-        pattern=_TYPE,
-        description="u8 … u64 and i8 … i64 (whole bytes), f32, f64, or bcd1 … bcd8 (packed decimal, that many bytes)",
-    ),
-]
-IntegerType = Annotated[
-    str, Field(pattern=r"^(u(8|16|24|32|40|48|56|64)|bcd[1-8])$", description="u8 … u64, or bcd1 … bcd8")
-]
+_INTEGERS = "u8 … u64 (whole bytes), or bcd1 … bcd8 (packed decimal, so many bytes)"
+_NUMBERS = "u8 … u64, i8 … i64 (whole bytes), f32, f64, or bcd1 … bcd8 (packed decimal, so many bytes)"
+
+
+def _type(pattern: str, meaning: str) -> Any:
+    """A field whose text is one of the number types; the pattern is for editors, the message for people."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"‘{text}’ is no number type: {meaning}")
+        return text
+
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern})$"})]
+
+
+if TYPE_CHECKING:
+    NumberType = str
+    IntegerType = str
+else:
+    NumberType = _type(r"[ui](8|16|24|32|40|48|56|64)|f32|f64|bcd[1-8]", _NUMBERS)
+    IntegerType = _type(r"u(8|16|24|32|40|48|56|64)|bcd[1-8]", _INTEGERS)
 
 _NATIVE = {("u", 1): "B", ("u", 2): "H", ("u", 4): "I", ("u", 8): "Q", ("i", 1): "b", ("i", 2): "h", ("i", 4): "i",
            ("i", 8): "q", ("f", 4): "f", ("f", 8): "d"}  # fmt: skip

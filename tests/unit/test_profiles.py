@@ -1,13 +1,17 @@
 """Profiles and the YAML documents they stand in: errors with line, column and a suggestion."""
 
+from pathlib import Path
+
 import pytest
 
 from devices.document import DocumentError
 from devices.duration import format_duration, parse_duration
 from devices.metrics import CATALOGUE
 from devices.model import HOUR, MINUTE, SECOND
-from devices.profile import load_profile, shipped_profiles
+from devices.profile import json_schema, load_profile, shipped_profiles
 from devices.units import conversion
+
+FOLDER = Path(__file__).parents[2] / "devices" / "profiles"
 
 VALID = """\
 profile: test-valve
@@ -35,7 +39,64 @@ def test_a_valid_profile_compiles_names_units_and_limits() -> None:
 
 
 def test_the_shipped_profiles_are_valid_and_name_their_file() -> None:
-    assert {"centrifugal-pump", "control-valve"} <= shipped_profiles().keys()
+    files = {file.stem for file in FOLDER.glob("*.yaml")}
+    assert shipped_profiles().keys() == files
+    assert files >= {
+        "electric-multi-turn-valve", "control-valve", "pressure-reducing-valve", "motorised-ball-valve",
+        "centrifugal-pump", "submersible-pump", "flow-pressure-logger", "water-meter",
+    }  # fmt: skip
+
+
+def test_the_published_schema_is_the_models() -> None:
+    published = (FOLDER.parent / "profile.schema.json").read_text("utf-8")
+    assert published == json_schema(), "run `headworks profiles schema > devices/profile.schema.json`"
+    for file in FOLDER.glob("*.yaml"):
+        head = file.read_text("utf-8").splitlines()[0]
+        assert head == "# yaml-language-server: $schema=../profile.schema.json"
+
+
+FRAME = """\
+profile: test-logger
+title: A logger
+kind: meter
+codec: frame
+reporting: {sampling: 15m, interval: 1d}
+sleep: {t3412: 24h, t3324: 10s, edrx: 81.92s, paging_window: 10.24s}
+metrics:
+  pressure: {sensor: [0, 25], names: [p]}
+  flow: {}
+frame:
+  layout:
+    - {read: kind, type: u8}
+    - {value: p, type: u16, scale: 0.01, unit: bar}
+    - repeat: rest
+      step: 15m
+      layout:
+        - {value: flow, type: i16}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("scale: 0.01", "sclae: 0.01", "test.yaml:13:29: unknown key ‘sclae’, did you mean ‘scale’?"),
+        ("value: p,", "value: pp,", "test.yaml:13:15: ‘pp’ is no metric of this profile, did you mean ‘p’?"),
+        ("unit: bar", "unit: Cel", "test.yaml:13:7: ‘p’ in 'Cel' cannot be converted to 'bar'"),
+        ("type: i16", "type: i17", "test.yaml:17:31: frame.layout.2.layout.0.type: ‘i17’ is no number type: u8"),
+        ("repeat: rest", "repeat: number", "test.yaml:14:15: no read ‘number’ stands before it"),
+        ("read: kind", "reed: kind", "test.yaml:12:7: frame.layout.0: an element begins with one of: value, read"),
+        ("      step: 15m\n", "", "test.yaml:14:7: each record needs its own time: either a ‘step’, or a ‘time’"),
+        ("codec: frame", "codec: senml", "a ‘frame’ is declared where the codec is ‘frame’, and only there"),
+        ("t3412: 24h", "t3412: 25h10s", "test.yaml:6:16: sleep.t3412: T3412 cannot be 1d1h10s; the nearest is 1d1h"),
+        ("t3324: 10s, ", "", "test.yaml:6:8: sleep: power saving mode needs both t3412 and t3324"),
+        ("edrx: 81.92s", "edrx: 80s", "the eDRX cycle cannot be 1m20s; the nearest is 1m21s920ms"),
+        ("edrx: 81.92s, ", "", "a paging window belongs to a longer edrx cycle"),
+    ],
+)
+def test_an_error_in_a_frame_names_its_place(old: str, new: str, expected: str) -> None:
+    load_profile(FRAME, "test.yaml")
+    found = problems(FRAME.replace(old, new))
+    assert any(expected in problem for problem in found), found
 
 
 @pytest.mark.parametrize(
