@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from devices.model import Reason
 
+LONGEST = 400
+"""Characters of a detail that are kept: it goes to quarantine, logs and the device's answer."""
+
 
 class DecodeError(ValueError):
     """The uplink as a whole cannot be used; `reason` is what quarantine and counters say."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         self.reason = reason
-        self.detail = detail
+        # What a sender wrote may be part of it, as long as the sender likes.
+        self.detail = detail = detail if len(detail) <= LONGEST else f"{detail[:LONGEST]} …"
         super().__init__(f"{reason.value}: {detail}")
 
 

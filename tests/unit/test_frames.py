@@ -354,7 +354,7 @@ def messages(draw: st.DrawFn) -> tuple[Frame, Message]:
         layout.append({"check": draw(st.sampled_from(["sum8", "crc16-modbus", "crc16-ccitt", "crc32c"]))})
     declared = frame(*layout, order=draw(st.sampled_from(["big", "little"])))
     if not measurements:
-        measurements = [Measurement("m0", None, 0.0, NOW)]
+        measurements = [Measurement("m0", None, layout[2]["offset"], NOW)]
     return declared, Message(measurements, NOW, draw(st.integers(0, 65535)))
 
 
