@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo up test test-unit check bench lock dashboards clean
+.PHONY: help setup services demo up test test-unit check bench fuzz lock dashboards clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -37,6 +37,10 @@ check: setup  ## ruff, mypy --strict, import-linter
 bench: services  ## measure, each figure beside its limit; writes build/bench.json
 	@$(BIN)/python -m tests.benchmarks
 
+fuzz: setup  ## fuzz every decoder with a million inputs each (FUZZ="--runs N TARGET" for less); writes build/fuzz.json
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@nice $(BIN)/python -m tests.fuzz $(FUZZ)
+
 dashboards: setup  ## build the dashboards' JSON from their code
 	@$(BIN)/python -m dashboards
 
@@ -45,6 +49,8 @@ lock:  ## write requirements*.lock anew (needs uv on the PATH)
 	    --no-annotate --no-header -o requirements.lock
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-annotate --no-header -c requirements.lock -o requirements-dev.lock
+	uv pip compile --group fuzz --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header -o requirements-fuzz.lock
 
 clean:  ## remove what was built here (not the cache, not your data)
 	rm -rf build dist $(VENV)

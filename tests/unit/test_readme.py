@@ -35,7 +35,7 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_the_locks_have_hashes_and_no_addresses() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock", "deploy/fallback.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-fuzz.lock", "deploy/fallback.lock"):
         text = (ROOT / name).read_text("utf-8")
         assert "://" not in text
         pins = re.findall(r"^[A-Za-z0-9_.-]+==[^\n]*", text, re.MULTILINE)
