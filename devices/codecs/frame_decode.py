@@ -73,24 +73,26 @@ class Explanation:
 
 
 class _State:
-    """What is known while a frame is being decoded."""
+    """What is known while a frame is being decoded. What few frames have is a default of the class."""
 
-    __slots__ = ("base", "data", "end", "identity", "marks", "out", "pos", "reads", "received", "sent", "sequence",
-                 "time", "trace")  # fmt: skip
+    pos = 0
+    base: Instant | None = None
+    sequence: int | None = None
+    identity: str | None = None
+    sent: Instant | None = None
 
     def __init__(self, data: bytes, received: Instant) -> None:
         self.data = data
-        self.pos = 0
         self.end = len(data)
-        self.received = received
-        self.time = received
-        self.base: Instant | None = None
+        self.received = self.time = received
         self.out: list[Measurement] = []
+        # What was read by name; lengths stand there as `#name`, marks as `@name`.
         self.reads: dict[str, int] = {}
-        self.marks: dict[str, int] = {}
-        self.sequence: int | None = None
-        self.identity: str | None = None
-        self.sent: Instant | None = None
+
+
+class _TracedState(_State):
+    def __init__(self, data: bytes, received: Instant) -> None:
+        super().__init__(data, received)
         self.trace: list[FrameField] = []
 
 
@@ -132,7 +134,7 @@ class FrameDecoder:
         """What each byte became, as far as the frame could be read."""
         if self._traced is None:
             self._traced = _layout(self._frame.layout, _Context(self._frame.order, tracing=True))
-        state = _State(payload, received_at)
+        state = _TracedState(payload, received_at)
         explanation = Explanation(state.trace)
         try:
             for op in self._traced:
@@ -303,6 +305,12 @@ def _state(states: dict[int, float], number: float, at: int, label: str) -> floa
 def _read(element: Read, form: NumberFormat) -> _Act:
     name, among = element.read, frozenset(element.among or ())
 
+    def keep(s: _State, raw: Any, at: int) -> None:
+        s.reads[name] = raw
+
+    if form.read is None and not among:
+        return keep
+
     def act(s: _State, raw: Any, at: int) -> None:
         number = cast("int", _number(form, raw, at, f"‘{name}’"))
         if among and number not in among:
@@ -313,6 +321,12 @@ def _read(element: Read, form: NumberFormat) -> _Act:
 
 
 def _sequence(form: NumberFormat) -> _Act:
+    def keep(s: _State, raw: Any, at: int) -> None:
+        s.sequence = raw
+
+    if form.read is None and form.width < 8:
+        return keep
+
     def act(s: _State, raw: Any, at: int) -> None:
         number = cast("int", _number(form, raw, at, "the sequence number"))
         if number >= 1 << 63:
@@ -407,7 +421,7 @@ def _time(element: Time, context: _Context) -> _Fixed:
             s.sent = time
         if repeated:
             return
-        if s.base is None and s.out:
+        if s.out and s.base is None:
             s.out[:] = [entry._replace(time=time) for entry in s.out]
         s.base = time
 
@@ -417,6 +431,9 @@ def _time(element: Time, context: _Context) -> _Fixed:
 def _counted(element: Time, form: NumberFormat) -> Callable[[_State, Any, int], Instant]:
     unit, kind = element.unit, element.time
     start = instant(datetime(element.since.year, element.since.month, element.since.day, tzinfo=UTC) - element.ahead)
+
+    if kind == "epoch" and form.read is None:
+        return lambda s, raw, at: start + raw * unit
 
     def read(s: _State, raw: Any, at: int) -> Instant:
         count = cast("int", _number(form, raw, at, "a time")) * unit
@@ -464,19 +481,6 @@ def _run(parts: Sequence[_Fixed], context: _Context) -> _Op:
             at += part.size
         raise AssertionError  # pragma: no cover - only called when it is too short
 
-    if len(steps) == 1:
-        step = steps[0]
-
-        def run_one(s: _State) -> None:
-            at = s.pos
-            stop = at + size
-            if stop > s.end:
-                raise too_short(s)
-            s.pos = stop
-            step(s, unpack(s.data, at), at)
-
-        return _traced(run_one, parts) if context.tracing else run_one
-
     def run(s: _State) -> None:
         at = s.pos
         stop = at + size
@@ -484,56 +488,61 @@ def _run(parts: Sequence[_Fixed], context: _Context) -> _Op:
             raise too_short(s)
         raws = unpack(s.data, at)
         s.pos = stop
-        for step in steps:
-            step(s, raws, at)
+        for act, index, offset in steps:
+            act(s, raws[index], at + offset)
 
     return _traced(run, parts) if context.tracing else run
 
 
-def _steps(parts: Sequence[_Fixed]) -> list[_Act]:
-    """What to do with the unpacked run: plain values side by side together, everything else by itself."""
-    steps: list[_Act] = []
+def _steps(parts: Sequence[_Fixed]) -> list[tuple[_Act, Any, int]]:
+    """What to do with the unpacked run: an action, the index or slice of it that the action gets, and its offset. Plain
+    values side by side are one step."""
+    steps: list[tuple[_Act, Any, int]] = []
     group: list[_Plain] = []
     index, offset = 0, 0
     for part in (*parts, None):
         if part is not None and part.plain is not None:
             group.append(part.plain)
         elif group:
-            steps.append(_group(group, index - len(group)))
+            steps.append((_group(group), slice(index - len(group), index), offset))
             group = []
         if part is None:
             break
         if part.act is not None:
-            steps.append(_single(part.act, index, offset))
+            steps.append((part.act, index, offset))
         if part.act is not None or part.plain is not None:
             index += 1
         offset += part.size
     return steps
 
 
-def _single(act: _Act, index: int, offset: int) -> _Act:
-    def step(s: _State, raws: Any, at: int) -> None:
-        act(s, raws[index], at + offset)
-
-    return step
-
-
-def _group(plains: Sequence[_Plain], first: int) -> _Act:
+def _group(plains: Sequence[_Plain]) -> _Act:
     """Plain values, all at once: the arithmetic runs inside `map`."""
-    stop = first + len(plains)
+    if len(plains) == 1:
+        return _one(plains[0])
     names, units = tuple(p.name for p in plains), tuple(p.unit for p in plains)
     scale = _scaler([p.scaling for p in plains])
-    missing = any(p.missing for p in plains)
 
     def step(s: _State, raws: Any, at: int) -> None:
-        s.out += map(_measurement, zip(names, units, scale(raws[first:stop]), repeat(s.time)))
+        s.out += map(_measurement, zip(names, units, scale(raws), repeat(s.time)))
 
     def step_missing(s: _State, raws: Any, at: int) -> None:
-        for plain, raw in zip(plains, raws[first:stop], strict=True):
+        for plain, raw in zip(plains, raws, strict=True):
             if raw not in plain.missing:
                 s.out.append(Measurement(plain.name, plain.unit, plain.scaling.value(raw), s.time))
 
-    return step_missing if missing else step
+    return step_missing if any(p.missing for p in plains) else step
+
+
+def _one(plain: _Plain) -> _Act:
+    name, unit, (factor, divisor, offset), missing = plain
+
+    def step(s: _State, raws: Any, at: int) -> None:
+        (raw,) = raws
+        if raw not in missing:
+            s.out.append(Measurement(name, unit, raw * factor / divisor + offset, s.time))
+
+    return step
 
 
 def _scaler(scalings: Sequence[Scaling]) -> Callable[[Sequence[float]], Iterable[float]]:
@@ -555,8 +564,8 @@ def _sized(element: Any, context: _Context, after: int) -> _Op:
         case Preamble():
             return _preamble(element)
         case Mark():
-            name = element.mark
-            return lambda s: s.marks.__setitem__(name, s.pos)
+            name = f"@{element.mark}"
+            return lambda s: s.reads.__setitem__(name, s.pos)
         case Check():
             return _check(element, context)
         case Block():
@@ -592,13 +601,13 @@ def _preamble(element: Preamble) -> _Op:
 
 def _check(element: Check, context: _Context) -> _Op:
     size, work = checksum(element.check)
-    order, since = element.order or context.order, element.since
+    order, since = element.order or context.order, f"@{element.since}" if element.since else None
 
     def run(s: _State) -> None:
         at = s.pos
         if at + size > s.end:
             raise _short("the checksum", at, size, s.end)
-        right = work(s.data[s.marks[since] if since else 0 : at])
+        right = work(s.data[s.reads[since] if since else 0 : at])
         found = int.from_bytes(s.data[at : at + size], order)
         if found != right:
             raise _error(at, f"the checksum is {found:0{2 * size}x}, the bytes before it give {right:0{2 * size}x}")
@@ -712,9 +721,11 @@ def _spread(element: Repeat) -> Callable[[_State, int], Sequence[Instant]]:
         if distance == 0 and number > 1:
             raise _error(s.pos, f"‘{factor}’ is 0: {number} records cannot have one time")
         oldest = s.time - span if of_newest else s.time
+        if number == 1:
+            return (oldest,)
         if newest_first:
-            return [oldest + span - distance * index for index in range(number)]
-        return [oldest + distance * index for index in range(number)]
+            return range(oldest + span, oldest - 1, -distance)
+        return range(oldest, oldest + span + 1, distance)
 
     return spread
 
@@ -724,27 +735,47 @@ def _columns(element: Repeat, parts: Sequence[_Fixed], after: int) -> _Op:
     record = struct.Struct(order + "".join(part.code for part in parts))
     size, unpack = record.size, record.iter_unpack
     count, spread = _count(element, size, after), _spread(element)
-    plains = [cast("_Plain", part.plain) for part in parts]
+    columns = [_column(cast("_Plain", part.plain)) for part in parts]
+    width = len(columns)
+    only = parts[0].code if width == 1 else None
 
     def run(s: _State) -> None:
         number = count(s)
-        if number * len(plains) > MAX_MEASUREMENTS:
-            raise _too_many(number * len(plains))
+        if number * width > MAX_MEASUREMENTS:
+            raise _too_many(number * width)
         if not number:
             return
         at = s.pos
         s.pos = stop = at + number * size
         times = spread(s, number)
-        for plain, column in zip(plains, zip(*unpack(s.data[at:stop]), strict=True), strict=True):
-            name, unit, (factor, divisor, offset), missing = plain
-            if missing:
-                kept = [(raw, time) for raw, time in zip(column, times, strict=True) if raw not in missing]
-                s.out += [Measurement(name, unit, raw * factor / divisor + offset, time) for raw, time in kept]
-                continue
-            scaled: Iterable[float] = [raw * factor / divisor + offset for raw in column]
-            s.out += map(_measurement, zip(repeat(name), repeat(unit), scaled, times))
+        if only is not None:
+            columns[0](s.out, struct.unpack_from(f"{order}{number}{only}", s.data, at), times)
+            return
+        for column, raws in zip(columns, zip(*unpack(s.data[at:stop]), strict=True), strict=True):
+            column(s.out, raws, times)
 
     return run
+
+
+def _column(plain: _Plain) -> Callable[[list[Measurement], Sequence[float], Sequence[Instant]], None]:
+    """How a column of raw numbers becomes measurements."""
+    name, unit, (factor, divisor, offset), missing = plain
+
+    def with_missing(out: list[Measurement], raws: Sequence[float], times: Sequence[Instant]) -> None:
+        kept = [(raw, time) for raw, time in zip(raws, times, strict=True) if raw not in missing]
+        out += [Measurement(name, unit, raw * factor / divisor + offset, time) for raw, time in kept]
+
+    def divided(out: list[Measurement], raws: Sequence[float], times: Sequence[Instant]) -> None:
+        scaled = [raw / divisor for raw in raws]
+        out += map(_measurement, zip(repeat(name), repeat(unit), scaled, times))
+
+    def scaled(out: list[Measurement], raws: Sequence[float], times: Sequence[Instant]) -> None:
+        results = [raw * factor / divisor + offset for raw in raws]
+        out += map(_measurement, zip(repeat(name), repeat(unit), results, times))
+
+    if missing:
+        return with_missing
+    return divided if factor == 1 and offset == 0 else scaled
 
 
 def _traced(op: _Op, parts: Sequence[_Fixed]) -> _Op:
@@ -752,6 +783,7 @@ def _traced(op: _Op, parts: Sequence[_Fixed]) -> _Op:
     (part,) = parts
 
     def run(s: _State) -> None:
+        assert isinstance(s, _TracedState)
         start, known, reads = s.pos, len(s.out), dict(s.reads)
         time, sequence, identity = s.time, s.sequence, s.identity
         op(s)
