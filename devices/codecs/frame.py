@@ -289,11 +289,12 @@ class Check(DocumentModel):
     order: Order | None = None
 
 
-_KINDS: dict[str, type[DocumentModel]] = {
+ELEMENTS: dict[str, type[DocumentModel]] = {
     "value": Value, "read": Read, "sequence": SequenceNumber, "identity": Identity, "time": Time, "bits": Bits,
     "constant": Constant, "skip": Skip, "preamble": Preamble, "mark": Mark, "length": Length, "block": Block,
     "repeat": Repeat, "switch": Switch, "optional": Optional, "check": Check,
 }  # fmt: skip
+"""Every kind of element, by the key that it begins with."""
 
 
 def _kind(entry: Any) -> str | None:
@@ -301,7 +302,7 @@ def _kind(entry: Any) -> str | None:
         return f"<{type(entry).__name__}>"
     if not isinstance(entry, dict):
         return None
-    return next((f"<{_KINDS[str(key)].__name__}>" for key in entry if str(key) in _KINDS), None)
+    return next((f"<{ELEMENTS[str(key)].__name__}>" for key in entry if str(key) in ELEMENTS), None)
 
 
 Element = Annotated[
@@ -324,7 +325,7 @@ Element = Annotated[
     Discriminator(
         _kind,
         custom_error_type="element",
-        custom_error_message=f"an element begins with one of: {', '.join(_KINDS)}",
+        custom_error_message=f"an element begins with one of: {', '.join(ELEMENTS)}",
     ),
 ]
 """One element of a layout; its first key says which."""

@@ -405,7 +405,7 @@ def test_any_damage_gives_a_report_or_the_codecs_own_error_and_both_ways_agree(
     try:
         [found] = decoder.decode(bytes(payload), NOW)
     except DecodeError as error:
-        # Of two faults in neighbouring elements the decoder may name the later one: it asks first whether all are there.
+        # Of two faults in neighbouring elements the decoder may name the later: it asks first whether all are there.
         assert explained.error is not None or "without a single measurement" in error.detail
     else:
         assert explained.report is not None
