@@ -138,7 +138,7 @@ class Time(DocumentModel):
     type: IntegerType | None = None
     order: Order | None = None
     unit: Duration = Field(default=SECOND, gt=0, description="What one count stands for")
-    since: date = Field(default=date(1970, 1, 1), description="Where epoch begins, UTC")
+    since: date = Field(default=date(1970, 1, 1), ge=date(1900, 1, 1), description="Where epoch begins, UTC")
     format: Annotated[str, AfterValidator(_date_format)] = "YY MM DD hh mm ss"
     digits: Literal["bcd", "binary"] = "bcd"
     zone: Zone = Field(default="+00:00", description="How far the device's clock is ahead of UTC")
@@ -481,6 +481,11 @@ def _check_repeat(element: Repeat, here: Path, scope: _Scope) -> Iterator[tuple[
         yield (*here, "times"), _unknown("read", element.times, scope.reads)
     if least_size(element.layout) == 0:
         yield (*here, "layout"), "what repeats must take at least one byte each time"
+    elif element.repeat == "rest" and element.step and any(fixed_size(part) is None for part in element.layout):
+        yield (
+            (*here, "repeat"),
+            "records a ‘step’ apart up to the rest must all have one size: their number is unknown else",
+        )
     timed = any(isinstance(part, Time) for part in element.layout)
     if any(values(element.layout)) and (element.step is None) == (not timed):
         yield here, "each record needs its own time: either a ‘step’, or a ‘time’ inside"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from itertools import repeat
 from operator import add, mul, truediv
@@ -20,35 +19,24 @@ from typing import Any, NamedTuple, cast
 
 from devices.codecs.checksum import checksum
 from devices.codecs.frame import (
-    Bit,
-    Bits,
     Block,
     Check,
-    Constant,
     Frame,
-    Identity,
-    Length,
     Mark,
     Optional,
     Preamble,
-    Read,
     Repeat,
-    SequenceNumber,
-    Skip,
     Switch,
-    Time,
-    Value,
     least_size,
     values,
 )  # fmt: skip
-from devices.codecs.frame_number import NumberFormat, Order, Scaling, number_format, scaling
+from devices.codecs.frame_fixed import LAST, Act, Context, Fixed, Plain, State, fixed, malformed, short
+from devices.codecs.frame_number import Scaling
 from devices.errors import DecodeError
-from devices.model import Instant, Measurement, Reason, Report, instant, moment
+from devices.model import Instant, Measurement, Reason, Report, moment
 
 MAX_MEASUREMENTS = 20_000
 """More measurements in one repeated part are refused; the same limit as SenML's."""
-_LAST: Instant = 10**17
-"""Instants beyond ±3,168 years of 1970 are no times; keeps them inside 64 bits."""
 
 _measurement = cast("Callable[[tuple[Any, ...]], Measurement]", partial(tuple.__new__, Measurement))
 
@@ -72,42 +60,13 @@ class Explanation:
     error: DecodeError | None = None
 
 
-class _State:
-    """What is known while a frame is being decoded. What few frames have is a default of the class."""
-
-    pos = 0
-    base: Instant | None = None
-    sequence: int | None = None
-    identity: str | None = None
-    sent: Instant | None = None
-
-    def __init__(self, data: bytes, received: Instant) -> None:
-        self.data = data
-        self.end = len(data)
-        self.received = self.time = received
-        self.out: list[Measurement] = []
-        # What was read by name; lengths stand there as `#name`, marks as `@name`.
-        self.reads: dict[str, int] = {}
-
-
-class _TracedState(_State):
+class _TracedState(State):
     def __init__(self, data: bytes, received: Instant) -> None:
         super().__init__(data, received)
         self.trace: list[FrameField] = []
 
 
-_Op = Callable[[_State], None]
-_Act = Callable[[_State, Any, int], None]
-"""What to do with one unpacked element that stands at a byte offset."""
-
-
-def _error(at: int, what: str) -> DecodeError:
-    return DecodeError(Reason.MALFORMED, f"byte {at}: {what}")
-
-
-def _short(name: str, at: int, size: int, end: int) -> DecodeError:
-    left = max(end - at, 0)
-    return _error(at, f"{name} takes {size} byte{'s' if size > 1 else ''}, {left} left")
+_Op = Callable[[State], None]
 
 
 class FrameDecoder:
@@ -115,13 +74,13 @@ class FrameDecoder:
 
     def __init__(self, frame: Frame) -> None:
         self._ignore_rest = frame.rest == "ignore"
-        self._plain = _layout(frame.layout, _Context(frame.order, tracing=False))
+        self._plain = _layout(frame.layout, Context(frame.order, tracing=False))
         self._frame = frame
         self._traced: list[_Op] | None = None
 
     def decode(self, payload: bytes, received_at: Instant) -> list[Report]:
         """The one report of a frame; `DecodeError` with the offset of the byte that is wrong."""
-        state = _State(payload, received_at)
+        state = State(payload, received_at)
         for op in self._plain:
             op(state)
         if state.pos < state.end and not self._ignore_rest:
@@ -133,7 +92,7 @@ class FrameDecoder:
     def explain(self, payload: bytes, received_at: Instant) -> Explanation:
         """What each byte became, as far as the frame could be read."""
         if self._traced is None:
-            self._traced = _layout(self._frame.layout, _Context(self._frame.order, tracing=True))
+            self._traced = _layout(self._frame.layout, Context(self._frame.order, tracing=True))
         state = _TracedState(payload, received_at)
         explanation = Explanation(state.trace)
         try:
@@ -147,42 +106,25 @@ class FrameDecoder:
         return explanation
 
 
-def _left_over(state: _State) -> DecodeError:
-    return _error(state.pos, f"{state.end - state.pos} bytes are left over after the frame")
+def _left_over(state: State) -> DecodeError:
+    return malformed(state.pos, f"{state.end - state.pos} bytes are left over after the frame")
 
 
-@dataclass(frozen=True)
-class _Context:
-    """What compiling an element depends on besides itself. `reserve` is what stands after the layout: a part that
-    reads ‘the rest’ leaves so many bytes."""
-
-    order: Order
-    tracing: bool
-    reserve: int = 0
-    repeated: bool = False
-
-    def format(self, kind: str, order: Order | None) -> NumberFormat:
-        return number_format(kind, order or self.order)
-
-    def inner(self, reserve: int, *, repeated: bool = False) -> _Context:
-        return _Context(self.order, self.tracing, reserve, self.repeated or repeated)
-
-
-def _layout(layout: Sequence[Any], context: _Context) -> list[_Op]:
+def _layout(layout: Sequence[Any], context: Context) -> list[_Op]:
     """One operation for each run of elements of fixed size, and for each other element."""
     ops: list[_Op] = []
-    run: list[_Fixed] = []
+    run: list[Fixed] = []
     for index, element in enumerate(layout):
-        fixed = _fixed(element, context)
-        if fixed is not None:
+        part = fixed(element, context)
+        if part is not None:
             if run and context.tracing:
                 ops.append(_run(run, context))
                 run = []
-            orders = {part.order for part in run} | {fixed.order}
+            orders = {other.order for other in run} | {part.order}
             if len(orders - {""}) > 1:
                 ops.append(_run(run, context))
                 run = []
-            run.append(fixed)
+            run.append(part)
             continue
         if run:
             ops.append(_run(run, context))
@@ -194,294 +136,22 @@ def _layout(layout: Sequence[Any], context: _Context) -> list[_Op]:
     return ops
 
 
-class _Plain(NamedTuple):
-    """A value that is nothing but a number of the frame, scaled: those are handled many at a time."""
-
-    name: str
-    unit: str | None
-    scaling: Scaling
-    missing: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Fixed:
-    """An element of fixed size: its part of a `struct` format, and either what to do with it or a plain value."""
-
-    name: str
-    code: str
-    size: int
-    order: str = ""
-    act: _Act | None = None
-    plain: _Plain | None = None
-
-
-def _fixed(element: Any, context: _Context) -> _Fixed | None:
-    """An element of fixed size compiled, or None for every other."""
-    match element:
-        case Value():
-            return _value(element, context)
-        case Read():
-            form = context.format(element.type, element.order)
-            return _Fixed(f"‘{element.read}’", form.code, form.width, form.order, _read(element, form))
-        case SequenceNumber():
-            form = context.format(element.sequence, element.order)
-            return _Fixed("the sequence number", form.code, form.width, form.order, _sequence(form))
-        case Identity():
-            form = context.format(element.type, element.order)
-            return _Fixed("the identity", form.code, form.width, form.order, _identity(element, form))
-        case Length():
-            form = context.format(element.type, element.order)
-            return _Fixed(
-                f"the length of ‘{element.length}’", form.code, form.width, form.order, _length(element, form)
-            )
-        case Time():
-            return _time(element, context)
-        case Bits():
-            form = context.format(f"u{8 * element.bits}", element.order)
-            return _Fixed("a group of bits", form.code, form.width, form.order, _bits(element, form))
-        case Constant():
-            size = len(element.choices[0])
-            return _Fixed("a constant", f"{size}s", size, act=_constant(element.choices))
-        case Skip():
-            return _Fixed("reserved bytes", f"{element.skip}x", element.skip)
-    return None
-
-
-def _number(form: NumberFormat, raw: Any, at: int, name: str) -> int | float:
-    """The number that was unpacked; BCD that is none is an error at its byte."""
-    if form.read is None:
-        return cast("int | float", raw)
-    try:
-        return form.read(raw)
-    except ValueError as error:
-        raise _error(at, f"{name}: {error}") from None
-
-
-def _value(element: Value, context: _Context) -> _Fixed:
-    form = context.format(element.type, element.order)
-    name, scale = element.value, scaling(element.scale, element.offset)
-    missing = frozenset(element.missing)
-    simple = form.read is None and element.states is None and element.unit_codes is None
-    # A pattern of a signed or float number is not the number itself: those take the way through `bits`.
-    if simple and (not missing or element.type.startswith("u")):
-        plain = _Plain(name, element.unit, scale, missing)
-        return _Fixed(f"‘{name}’", form.code, form.width, form.order, plain=plain)
-    states, codes, unit = element.states, element.unit_codes, element.unit
-    label = f"‘{name}’"
-
-    def act(s: _State, raw: Any, at: int) -> None:
-        if missing and form.bits(raw) in missing:
-            return
-        number = _number(form, raw, at, label)
-        value = scale.value(number) if states is None else _state(states, number, at, label)
-        s.out.append(Measurement(name, unit, value, s.time))
-
-    if codes is None:
-        return _Fixed(label, form.code, form.width, form.order, act)
-    size, table = form.width, codes
-    part = struct.Struct(f"{form.order or '>'}{form.code}")
-
-    def act_with_unit(s: _State, raw: bytes, at: int) -> None:
-        (bare,) = part.unpack(raw[:size])
-        if missing and form.bits(bare) in missing:
-            return
-        code = table.get(raw[size])
-        if code is None:
-            raise _error(at + size, f"{label}: the unit code {raw[size]:#04x} is not declared")
-        number = _number(form, bare, at, label)
-        value = scale.value(number) if states is None else _state(states, number, at, label)
-        s.out.append(Measurement(name, code, value, s.time))
-
-    return _Fixed(label, f"{size + 1}s", size + 1, act=act_with_unit)
-
-
-def _state(states: dict[int, float], number: float, at: int, label: str) -> float:
-    try:
-        return states[cast("int", number)]
-    except KeyError:
-        raise _error(at, f"{label}: {number} is not a declared state") from None
-
-
-def _read(element: Read, form: NumberFormat) -> _Act:
-    name, among = element.read, frozenset(element.among or ())
-
-    def keep(s: _State, raw: Any, at: int) -> None:
-        s.reads[name] = raw
-
-    if form.read is None and not among:
-        return keep
-
-    def act(s: _State, raw: Any, at: int) -> None:
-        number = cast("int", _number(form, raw, at, f"‘{name}’"))
-        if among and number not in among:
-            raise _error(at, f"‘{name}’ is {number}; {', '.join(map(str, sorted(among)))} would be right")
-        s.reads[name] = number
-
-    return act
-
-
-def _sequence(form: NumberFormat) -> _Act:
-    def keep(s: _State, raw: Any, at: int) -> None:
-        s.sequence = raw
-
-    if form.read is None and form.width < 8:
-        return keep
-
-    def act(s: _State, raw: Any, at: int) -> None:
-        number = cast("int", _number(form, raw, at, "the sequence number"))
-        if number >= 1 << 63:
-            raise _error(at, f"the sequence number {number} does not fit into 63 bits")
-        s.sequence = number
-
-    return act
-
-
-def _identity(element: Identity, form: NumberFormat) -> _Act:
-    before, _, after = element.identity.partition("{}")
-    digits = element.digits
-
-    def act(s: _State, raw: Any, at: int) -> None:
-        number = cast("int", _number(form, raw, at, "the identity"))
-        s.identity = f"{before}{number:0{digits}d}{after}"
-
-    return act
-
-
-def _length(element: Length, form: NumberFormat) -> _Act:
-    name, plus = f"#{element.length}", element.plus
-
-    def act(s: _State, raw: Any, at: int) -> None:
-        number = cast("int", _number(form, raw, at, "a length"))
-        if number < plus:
-            raise _error(at, f"the length {number} is less than the {plus} it counts anyway")
-        s.reads[name] = number - plus
-
-    return act
-
-
-def _constant(choices: tuple[bytes, ...]) -> _Act:
-    def act(s: _State, raw: Any, at: int) -> None:
-        if raw not in choices:
-            raise _error(at, f"{raw.hex(' ')} where {' or '.join(choice.hex(' ') for choice in choices)} belongs")
-
-    return act
-
-
-def _bits(element: Bits, form: NumberFormat) -> _Act:
-    parts = [_bit(bit) for bit in element.fields]
-
-    def act(s: _State, raw: Any, at: int) -> None:
-        group = form.bits(raw)
-        for part in parts:
-            part(s, group, at)
-
-    return act
-
-
-def _bit(bit: Bit) -> _Act:
-    at_bit, mask = bit.at, (1 << bit.width) - 1
-    sign = 1 << bit.width - 1 if bit.signed else 0
-    missing, states, unit = frozenset(bit.missing), bit.states, bit.unit
-    scale = scaling(bit.scale, bit.offset)
-
-    def read(s: _State, group: int, at: int) -> None:
-        s.reads[cast("str", bit.read)] = group >> at_bit & mask
-
-    if bit.value is None:
-        return read
-    name = bit.value
-
-    def value(s: _State, group: int, at: int) -> None:
-        raw = group >> at_bit & mask
-        if raw in missing:
-            return
-        number = (raw ^ sign) - sign
-        result = scale.value(number) if states is None else _state(states, raw, at, f"‘{name}’")
-        s.out.append(Measurement(name, unit, result, s.time))
-
-    return value
-
-
-def _time(element: Time, context: _Context) -> _Fixed:
-    if element.type is None:
-        read = _date(element)
-        code, size, order = f"{element.size}s", element.size, ""
-    else:
-        form = context.format(element.type, element.order)
-        read = _counted(element, form)
-        code, size, order = form.code, form.width, form.order
-    repeated, sent = context.repeated, element.sent
-
-    def act(s: _State, raw: Any, at: int) -> None:
-        time = read(s, raw, at)
-        if not -_LAST < time < _LAST:
-            raise _error(at, "a time that is none: it lies thousands of years away")
-        s.time = time
-        if sent:
-            s.sent = time
-        if repeated:
-            return
-        if s.out and s.base is None:
-            s.out[:] = [entry._replace(time=time) for entry in s.out]
-        s.base = time
-
-    return _Fixed("a time", code, size, order, act)
-
-
-def _counted(element: Time, form: NumberFormat) -> Callable[[_State, Any, int], Instant]:
-    unit, kind = element.unit, element.time
-    start = instant(datetime(element.since.year, element.since.month, element.since.day, tzinfo=UTC) - element.ahead)
-
-    if kind == "epoch" and form.read is None:
-        return lambda s, raw, at: start + raw * unit
-
-    def read(s: _State, raw: Any, at: int) -> Instant:
-        count = cast("int", _number(form, raw, at, "a time")) * unit
-        if kind == "epoch":
-            return start + count
-        if kind == "age":
-            return s.received - count
-        base = s.received if s.base is None else s.base
-        return base - count if kind == "before" else base + count
-
-    return read
-
-
-def _date(element: Time) -> Callable[[_State, Any, int], Instant]:
-    parts, packed, ahead = element.format.split(), element.digits == "bcd", element.ahead
-
-    def read(s: _State, raw: bytes, at: int) -> Instant:
-        found = dict.fromkeys(("hh", "mm", "ss"), 0) | {"CC": 20}
-        for index, (part, byte) in enumerate(zip(parts, raw, strict=True)):
-            if packed and (byte >> 4 > 9 or byte & 15 > 9):
-                raise _error(at + index, f"{byte:02x} is not packed decimal")
-            found[part] = (byte >> 4) * 10 + (byte & 15) if packed else byte
-        try:
-            naive = datetime(found["CC"] * 100 + found["YY"], found["MM"], found["DD"], found["hh"], found["mm"],
-                             found["ss"], tzinfo=UTC)  # fmt: skip
-            return instant(naive - ahead)
-        except (ValueError, OverflowError) as error:
-            raise _error(at, f"no date: {error}") from None
-
-    return read
-
-
-def _run(parts: Sequence[_Fixed], context: _Context) -> _Op:
+def _run(parts: Sequence[Fixed], context: Context) -> _Op:
     """Elements of fixed size, taken with one `struct` call."""
     order = next((part.order for part in parts if part.order), ">")
     layout = struct.Struct(order + "".join(part.code for part in parts))
     size, unpack = layout.size, layout.unpack_from
     steps = _steps(parts)
 
-    def too_short(s: _State) -> DecodeError:
+    def too_short(s: State) -> DecodeError:
         at = s.pos
         for part in parts:
             if at + part.size > s.end:
-                return _short(part.name, at, part.size, s.end)
+                return short(part.name, at, part.size, s.end)
             at += part.size
         raise AssertionError  # pragma: no cover - only called when it is too short
 
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         at = s.pos
         stop = at + size
         if stop > s.end:
@@ -494,11 +164,11 @@ def _run(parts: Sequence[_Fixed], context: _Context) -> _Op:
     return _traced(run, parts) if context.tracing else run
 
 
-def _steps(parts: Sequence[_Fixed]) -> list[tuple[_Act, Any, int]]:
+def _steps(parts: Sequence[Fixed]) -> list[tuple[Act, Any, int]]:
     """What to do with the unpacked run: an action, the index or slice of it that the action gets, and its offset. Plain
     values side by side are one step."""
-    steps: list[tuple[_Act, Any, int]] = []
-    group: list[_Plain] = []
+    steps: list[tuple[Act, Any, int]] = []
+    group: list[Plain] = []
     index, offset = 0, 0
     for part in (*parts, None):
         if part is not None and part.plain is not None:
@@ -516,17 +186,17 @@ def _steps(parts: Sequence[_Fixed]) -> list[tuple[_Act, Any, int]]:
     return steps
 
 
-def _group(plains: Sequence[_Plain]) -> _Act:
+def _group(plains: Sequence[Plain]) -> Act:
     """Plain values, all at once: the arithmetic runs inside `map`."""
     if len(plains) == 1:
         return _one(plains[0])
     names, units = tuple(p.name for p in plains), tuple(p.unit for p in plains)
     scale = _scaler([p.scaling for p in plains])
 
-    def step(s: _State, raws: Any, at: int) -> None:
+    def step(s: State, raws: Any, at: int) -> None:
         s.out += map(_measurement, zip(names, units, scale(raws), repeat(s.time)))
 
-    def step_missing(s: _State, raws: Any, at: int) -> None:
+    def step_missing(s: State, raws: Any, at: int) -> None:
         for plain, raw in zip(plains, raws, strict=True):
             if raw not in plain.missing:
                 s.out.append(Measurement(plain.name, plain.unit, plain.scaling.value(raw), s.time))
@@ -534,10 +204,10 @@ def _group(plains: Sequence[_Plain]) -> _Act:
     return step_missing if any(p.missing for p in plains) else step
 
 
-def _one(plain: _Plain) -> _Act:
+def _one(plain: Plain) -> Act:
     name, unit, (factor, divisor, offset), missing = plain
 
-    def step(s: _State, raws: Any, at: int) -> None:
+    def step(s: State, raws: Any, at: int) -> None:
         (raw,) = raws
         if raw not in missing:
             s.out.append(Measurement(name, unit, raw * factor / divisor + offset, s.time))
@@ -558,7 +228,7 @@ def _scaler(scalings: Sequence[Scaling]) -> Callable[[Sequence[float]], Iterable
     return lambda row: map(add, map(truediv, map(mul, row, factors), divisors), offsets)
 
 
-def _sized(element: Any, context: _Context, after: int) -> _Op:
+def _sized(element: Any, context: Context, after: int) -> _Op:
     """An element whose size the frame itself decides."""
     match element:
         case Preamble():
@@ -581,7 +251,7 @@ def _sized(element: Any, context: _Context, after: int) -> _Op:
 
 
 def _sequence_of(ops: Sequence[_Op]) -> _Op:
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         for op in ops:
             op(s)
 
@@ -591,7 +261,7 @@ def _sequence_of(ops: Sequence[_Op]) -> _Op:
 def _preamble(element: Preamble) -> _Op:
     byte, most = int(element.preamble, 16), element.most
 
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         stop = min(s.end, s.pos + most)
         while s.pos < stop and s.data[s.pos] == byte:
             s.pos += 1
@@ -599,60 +269,60 @@ def _preamble(element: Preamble) -> _Op:
     return run
 
 
-def _check(element: Check, context: _Context) -> _Op:
+def _check(element: Check, context: Context) -> _Op:
     size, work = checksum(element.check)
     order, since = element.order or context.order, f"@{element.since}" if element.since else None
 
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         at = s.pos
         if at + size > s.end:
-            raise _short("the checksum", at, size, s.end)
+            raise short("the checksum", at, size, s.end)
         right = work(s.data[s.reads[since] if since else 0 : at])
         found = int.from_bytes(s.data[at : at + size], order)
         if found != right:
-            raise _error(at, f"the checksum is {found:0{2 * size}x}, the bytes before it give {right:0{2 * size}x}")
+            raise malformed(at, f"the checksum is {found:0{2 * size}x}, the bytes before it give {right:0{2 * size}x}")
         s.pos = at + size
 
-    return _traced(run, [_Fixed("the checksum", "", size)]) if context.tracing else run
+    return _traced(run, [Fixed("the checksum", "", size)]) if context.tracing else run
 
 
-def _block(element: Block, context: _Context) -> _Op:
+def _block(element: Block, context: Context) -> _Op:
     name, ignore = f"#{element.block}", element.rest == "ignore"
     inner = _sequence_of(_layout(element.layout, context.inner(0)))
 
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         size, outer = s.reads[name], s.end
         if s.pos + size > outer:
-            raise _short(f"the block ‘{name[1:]}’", s.pos, size, outer)
+            raise short(f"the block ‘{name[1:]}’", s.pos, size, outer)
         s.end = stop = s.pos + size
         inner(s)
         if s.pos < stop and not ignore:
-            raise _error(s.pos, f"{stop - s.pos} bytes are left over in the block ‘{name[1:]}’")
+            raise malformed(s.pos, f"{stop - s.pos} bytes are left over in the block ‘{name[1:]}’")
         s.pos, s.end = stop, outer
 
     return run
 
 
-def _switch(element: Switch, context: _Context, after: int) -> _Op:
+def _switch(element: Switch, context: Context, after: int) -> _Op:
     name = element.switch
     cases = {case: _sequence_of(_layout(layout, context.inner(after))) for case, layout in element.cases.items()}
     otherwise = None
     if element.otherwise is not None:
         otherwise = _sequence_of(_layout(element.otherwise, context.inner(after)))
 
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         op = cases.get(s.reads[name], otherwise)
         if op is None:
-            raise _error(s.pos, f"nothing is declared for ‘{name}’ {s.reads[name]} ({s.reads[name]:#x})")
+            raise malformed(s.pos, f"nothing is declared for ‘{name}’ {s.reads[name]} ({s.reads[name]:#x})")
         op(s)
 
     return run
 
 
-def _repeat(element: Repeat, context: _Context, after: int) -> _Op:
+def _repeat(element: Repeat, context: Context, after: int) -> _Op:
     """A repeated part: a column at a time where it is nothing but plain numbers, else record by record."""
     context = context.inner(0, repeated=True)
-    parts = [_fixed(part, context) for part in element.layout]
+    parts = [fixed(part, context) for part in element.layout]
     plain = [part for part in parts if part is not None and part.plain is not None]
     one_order = len({part.order for part in plain} - {""}) <= 1
     if len(plain) == len(parts) and one_order and element.step and not context.tracing:
@@ -663,7 +333,7 @@ def _repeat(element: Repeat, context: _Context, after: int) -> _Op:
     count = _count(element, least, after)
     spread = _spread(element) if element.step else None
 
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         before = s.time
         if isinstance(element.repeat, str) and element.repeat == "rest" and spread is None:
             while s.end - s.pos > after:
@@ -687,39 +357,39 @@ def _too_many(number: int) -> DecodeError:
     return DecodeError(Reason.TOO_LARGE, f"{number} measurements; at most {MAX_MEASUREMENTS}")
 
 
-def _count(element: Repeat, size: int, after: int) -> Callable[[_State], int]:
+def _count(element: Repeat, size: int, after: int) -> Callable[[State], int]:
     """How many records follow; never more than there are bytes for."""
     kind = element.repeat
 
-    def count(s: _State) -> int:
+    def count(s: State) -> int:
         left = s.end - s.pos
         if kind == "rest":
             number, over = divmod(max(left - after, 0), size)
             if over:
-                raise _error(s.end - after - over, f"{over} bytes are left over; a record takes {size}")
+                raise malformed(s.end - after - over, f"{over} bytes are left over; a record takes {size}")
             return number
         number = kind if isinstance(kind, int) else s.reads[kind]
         if number * size > left:
-            raise _error(s.pos, f"{number} records of {size} bytes are announced, {left} bytes are left")
+            raise malformed(s.pos, f"{number} records of {size} bytes are announced, {left} bytes are left")
         return number
 
     return count
 
 
-def _spread(element: Repeat) -> Callable[[_State, int], Sequence[Instant]]:
+def _spread(element: Repeat) -> Callable[[State, int], Sequence[Instant]]:
     """The times of the records, in the order in which they stand."""
     step, factor = cast("int", element.step), element.times
     newest_first, of_newest = element.newest == "first", element.stamp == "newest"
 
-    def spread(s: _State, number: int) -> Sequence[Instant]:
+    def spread(s: State, number: int) -> Sequence[Instant]:
         if number == 0:
             return ()
         distance = step * s.reads[factor] if factor else step
         span = distance * (number - 1)
-        if span > _LAST:
-            raise _error(s.pos, "the records would reach back thousands of years")
+        if span > LAST:
+            raise malformed(s.pos, "the records would reach back thousands of years")
         if distance == 0 and number > 1:
-            raise _error(s.pos, f"‘{factor}’ is 0: {number} records cannot have one time")
+            raise malformed(s.pos, f"‘{factor}’ is 0: {number} records cannot have one time")
         oldest = s.time - span if of_newest else s.time
         if number == 1:
             return (oldest,)
@@ -730,16 +400,16 @@ def _spread(element: Repeat) -> Callable[[_State, int], Sequence[Instant]]:
     return spread
 
 
-def _columns(element: Repeat, parts: Sequence[_Fixed], after: int) -> _Op:
+def _columns(element: Repeat, parts: Sequence[Fixed], after: int) -> _Op:
     order = next((part.order for part in parts if part.order), ">")
     record = struct.Struct(order + "".join(part.code for part in parts))
     size, unpack = record.size, record.iter_unpack
     count, spread = _count(element, size, after), _spread(element)
-    columns = [_column(cast("_Plain", part.plain)) for part in parts]
+    columns = [_column(cast("Plain", part.plain)) for part in parts]
     width = len(columns)
     only = parts[0].code if width == 1 else None
 
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         number = count(s)
         if number * width > MAX_MEASUREMENTS:
             raise _too_many(number * width)
@@ -757,7 +427,7 @@ def _columns(element: Repeat, parts: Sequence[_Fixed], after: int) -> _Op:
     return run
 
 
-def _column(plain: _Plain) -> Callable[[list[Measurement], Sequence[float], Sequence[Instant]], None]:
+def _column(plain: Plain) -> Callable[[list[Measurement], Sequence[float], Sequence[Instant]], None]:
     """How a column of raw numbers becomes measurements."""
     name, unit, (factor, divisor, offset), missing = plain
 
@@ -778,11 +448,11 @@ def _column(plain: _Plain) -> Callable[[list[Measurement], Sequence[float], Sequ
     return divided if factor == 1 and offset == 0 else scaled
 
 
-def _traced(op: _Op, parts: Sequence[_Fixed]) -> _Op:
+def _traced(op: _Op, parts: Sequence[Fixed]) -> _Op:
     """The same operation, which also notes what the bytes became (one part at a time when tracing)."""
     (part,) = parts
 
-    def run(s: _State) -> None:
+    def run(s: State) -> None:
         assert isinstance(s, _TracedState)
         start, known, reads = s.pos, len(s.out), dict(s.reads)
         time, sequence, identity = s.time, s.sequence, s.identity

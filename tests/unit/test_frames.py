@@ -265,6 +265,10 @@ def test_more_measurements_than_one_uplink_may_have_are_refused() -> None:
         ([{"repeat": "rest", "layout": [{"value": "a", "type": "u8"}]}], "each record needs its own time"),
         ([{"repeat": "n", "step": "1m", "layout": [{"value": "a", "type": "u8"}]}], "no read ‘n’"),
         ([{"repeat": "rest", "step": "1m", "layout": [{"optional": [{"skip": 1}]}]}], "at least one byte"),
+        (
+            [{"repeat": "rest", "step": "1m", "layout": [{"value": "a", "type": "u8"}, {"optional": [{"skip": 1}]}]}],
+            "must all have one size",
+        ),
         ([{"switch": "kind", "cases": {1: [{"skip": 1}]}}], "no read ‘kind’ stands before it"),
         ([{"check": "sum8", "since": "start"}], "no mark ‘start’"),
         ([{"length": "body", "type": "u8"}], "no block ‘body’ follows"),
