@@ -39,6 +39,7 @@ SESSION_EXPIRY = 7 * 24 * 3600
 Submit = Callable[[Uplink, Done], None]
 
 _FORMATS = {
+    "application/octet-stream": ContentFormat.OCTET_STREAM,
     "application/senml+json": ContentFormat.SENML_JSON,
     "application/senml+cbor": ContentFormat.SENML_CBOR,
 }

@@ -1,7 +1,7 @@
 """The elements of a frame whose size is the same in every frame: what each does with its bytes.
 
-An element becomes a `Fixed`: its part of a `struct` format, and an action on what was unpacked. How those are put together
-to runs, columns and whole frames is in `frame_decode`.
+An element becomes a `Fixed`: its part of a `struct` format, and an action on what was unpacked. How those are put
+together to runs, columns and whole frames is in `frame_decode`.
 """
 
 from __future__ import annotations
