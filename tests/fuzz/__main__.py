@@ -76,7 +76,7 @@ def _inside(name: str, runs: int, seconds: int) -> int:
     for index, seed in enumerate(target.seeds):
         (corpus / f"seed-{index}").write_bytes(seed)
     arguments = [
-        name, f"-runs={runs}", f"-max_total_time={seconds}", "-max_len=2048", "-timeout=10", "-rss_limit_mb=1024",
+        name, f"-runs={runs}", f"-max_total_time={seconds}", "-max_len=1024", "-timeout=10", "-rss_limit_mb=1024",
         "-print_final_stats=1", f"-artifact_prefix={BUILD / 'fuzz'}/{name}-", str(corpus),
     ]  # fmt: skip
     atheris.Setup(arguments, target.run)
