@@ -20,9 +20,9 @@ from alerts.rules import Rule
 from devices.alarm import Alarm
 from devices.duration import parse_duration
 from devices.model import Device, Instant, instant, moment
-from devices.profile import shipped_profiles
 from headworks import clock
 from headworks.picture import timeline
+from headworks.profiles import load_profile_files
 from headworks.running import database_url
 from headworks.service import load_rule_files
 from headworks.settings import load_settings
@@ -80,7 +80,7 @@ def _judge(
     connection: Connection, devices: Sequence[Device], sets: Sequence[Sequence[Rule]], since: Instant, until: Instant
 ) -> tuple[list[list[Alarm]], int, int]:
     """The occurrences of each set of rules; how many devices had readings, and how many those were."""
-    profiles = shipped_profiles()
+    profiles = load_profile_files(load_settings().profiles)
     found: list[list[Alarm]] = [[] for _ in sets]
     judged = count = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -49,7 +49,7 @@ def _by_hand(frame: bytes) -> list[Report]:
     at: Instant = newest * SECOND - (count - 1) * _STEP
     measurements = []
     for raw in struct.unpack_from(f">{count}H", frame, _HEAD.size):
-        measurements.append(Measurement("pressure", None, raw / 100.0, at))  # noqa: PERF401 - `at` changes
+        measurements.append(Measurement("pressure", None, raw / 100.0, at))
         at += _STEP
     return [Report(None, measurements, sequence, None)]
 
