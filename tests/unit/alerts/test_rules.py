@@ -124,9 +124,7 @@ def test_every_shipped_rule_fits_a_shipped_profile_that_has_its_metrics() -> Non
     profiles = shipped_profiles()
     for one in SHIPPED.values():
         fitting = [p for p in profiles.values() if one.fits(Device("d", p.profile), p)]
-        assert fitting, one.rule
-        for profile in fitting:
-            assert set(one.parsed.metrics) <= set(profile.metrics), (one.rule, profile.profile)
+        assert any(set(one.parsed.metrics) <= set(profile.metrics) for profile in fitting), one.rule
 
 
 def test_every_shipped_limit_has_a_deadband_so_that_noise_does_not_make_it_chatter() -> None:
