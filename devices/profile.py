@@ -14,7 +14,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from devices.codecs.frame import Bit, Frame, Path, Value, frame_problems, values
+from devices.codecs.frame import Bit, Frame, Path, Value, values
+from devices.codecs.frame_check import frame_problems
 from devices.codecs.frame_decode import FrameDecoder
 from devices.codecs.frame_encode import FrameEncoder
 from devices.document import DocumentError, DocumentModel, load_yaml, suggest, validate

@@ -232,7 +232,8 @@ def _sized(element: Any, context: Context, after: int) -> _Op:
     """An element whose size the frame itself decides."""
     match element:
         case Preamble():
-            return _preamble(element)
+            skipping = _preamble(element)
+            return _traced(skipping, [Fixed("a preamble", "", 0)]) if context.tracing else skipping
         case Mark():
             name = f"@{element.mark}"
             return lambda s: s.reads.__setitem__(name, s.pos)
@@ -457,6 +458,8 @@ def _traced(op: _Op, parts: Sequence[Fixed]) -> _Op:
         start, known, reads = s.pos, len(s.out), dict(s.reads)
         time, sequence, identity = s.time, s.sequence, s.identity
         op(s)
+        if s.pos == start:
+            return
         notes = [f"{m.name} = {m.value:.10g}{' ' + m.unit if m.unit else ''}" for m in s.out[known:]]
         notes += [f"{name.replace('#', 'length of ')} = {n}" for name, n in s.reads.items() if reads.get(name) != n]
         if s.time != time:

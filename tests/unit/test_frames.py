@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.codecs.checksum import Crc, checksum
-from devices.codecs.frame import Frame, frame_problems
+from devices.codecs.frame import Frame
+from devices.codecs.frame_check import frame_problems
 from devices.codecs.frame_decode import FrameDecoder
 from devices.codecs.frame_encode import FrameEncoder, Message
 from devices.codecs.frame_number import scaling, width
@@ -249,6 +251,35 @@ def test_what_is_cut_off_names_the_byte_and_the_element() -> None:
     assert refusal(declared, "") == "byte 0: ‘kind’ takes 1 byte, 0 left"
     assert refusal(declared, "010203") == "byte 1: ‘a’ takes 4 bytes, 2 left"
     assert refusal(declared, "010203040506") == "byte 5: ‘b’ takes 2 bytes, 1 left"
+
+
+_A = {"value": "a", "type": "u8"}
+_RECORDS = {"repeat": "n", "step": "1s", "layout": [_A]}
+
+
+@pytest.mark.parametrize(
+    ("layout", "payload"),
+    [
+        ([{"read": "n", "type": "u32"}, _RECORDS], "ff"),
+        ([{"read": "n", "type": "u64"}, {**_RECORDS, "layout": [{"value": "a", "type": "u24"}]}], "ff"),
+        ([{"length": "b", "type": "u32"}, {"block": "b", "layout": [_A]}], "ff"),
+        ([{"time": "epoch", "type": "u64", "unit": "7d"}, _A], "ff"),
+        ([{"time": "age", "type": "u64", "unit": "7d"}, _A], "ff"),
+        ([{"read": "n", "type": "u64"}, {**_RECORDS, "repeat": "rest", "times": "n"}], "ff"),
+        ([{"sequence": "u64"}, _A], "ff"),
+        ([{"read": "n", "type": "bcd8"}, _A], "ff"),
+        ([{"read": "n", "type": "bcd8"}, _RECORDS], "99"),
+    ],
+)
+def test_numbers_that_a_hostile_sender_would_choose_are_refused_at_their_byte(
+    layout: list[dict[str, Any]], payload: str
+) -> None:
+    tracemalloc.start()
+    try:
+        assert refusal(frame(*layout), bytes.fromhex(payload) * 10_000).startswith("byte ")
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_more_measurements_than_one_uplink_may_have_are_refused() -> None:
