@@ -67,6 +67,19 @@ def test_a_cjt188_answer_to_read_gives_volume_valve_and_battery(preamble: str, i
     ]  # fmt: skip
 
 
+def test_the_widely_published_example_means_what_its_authors_say() -> None:
+    # 556,677.00 m³ of meter 0011223344 of maker 7833 on 2015-05-11 22:01:31; its printed sum (08) does not fit its
+    # bytes, so the right one is put in its place.
+    payload = cjt188(
+        "68 10 44 33 22 11 00 33 78 81 16 1F 90 00 00 77 66 55 2C 00 77 66 55 2C 31 01 22 11 05 15 20 21 84", "fefefefe"
+    )
+    found = {r.metric: r.value for r in readings(BALL_VALVE, payload)}
+    assert found["volume"] == found["settlement_volume"] == 556_677
+    shown = {field.name: field.meaning for field in BALL_VALVE.frame_decoder.explain(payload, NOW).fields}
+    assert shown["address"] == "address = 78330011223344"
+    assert shown["a time"] == "time 2015-05-11T14:01:31+00:00"
+
+
 def test_a_unit_byte_of_litres_is_converted() -> None:
     found = {r.metric: r.value for r in readings(BALL_VALVE, cjt188(READ.replace("55 00 2C", "55 00 29")))}
     assert found["volume"] == 5.56677
