@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from devices.model import Reason, moment
-from devices.profile import shipped_profiles
 from headworks import clock
 from headworks.options import parse_time
+from headworks.profiles import load_profile_files
 from headworks.redecode import explain, redecode
 from headworks.running import database_url
 from headworks.settings import load_settings
@@ -87,7 +87,7 @@ def show(number: Annotated[int, typer.Argument(help="The number that `list --eac
                 f"headworks: there is no record {number}; `headworks quarantine list --each` shows all", err=True
             )
             raise typer.Exit(1)
-        batch = explain(connection, shipped_profiles(), record)
+        batch = explain(connection, load_profile_files(load_settings().profiles), record)
     uplink = record.uplink
     for name, value in (
         ("reason", record.reason.value),
@@ -128,7 +128,7 @@ def redecode_(
             result = redecode(
                 connection,
                 writer,
-                shipped_profiles(),
+                load_profile_files(load_settings().profiles),
                 selection,
                 until=clock.now(),
                 dry_run=dry_run,
