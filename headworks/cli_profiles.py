@@ -133,7 +133,10 @@ def _print_report(report: Report, profile: Profile, now: Instant) -> bool:
         unit = CATALOGUE[reading.metric].unit
         at = f"{moment(reading.measured_at):%F %T}"
         table.add_row(reading.metric, f"{reading.value:.6g}", unit, reading.quality.name.lower(), at)
-    out.print(table)
+    if readings:
+        out.print(table)
+    elif not rejects:
+        out.print("nothing to store: the payload is acknowledged and kept nowhere")
     for reject in rejects:
         out.print(f"refused, {reject.reason.value}: {reject.detail}", markup=False, soft_wrap=True)
     return not rejects

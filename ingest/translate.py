@@ -55,7 +55,8 @@ def _outcome(
     refused = len(batch.quarantine)
     for report in reports:
         _take(uplink, report, devices, profiles, batch)
-    if len(batch.uplinks) > kept:
+    # A frame may say nothing to keep (a heartbeat, a sensor without a value): that is no reason to send it again.
+    if len(batch.uplinks) > kept or len(batch.quarantine) == refused:
         return STORED
     first = batch.quarantine[refused]
     return Outcome(Verdict.REJECTED, first.reason, first.detail)

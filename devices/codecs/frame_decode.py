@@ -79,14 +79,13 @@ class FrameDecoder:
         self._traced: list[_Op] | None = None
 
     def decode(self, payload: bytes, received_at: Instant) -> list[Report]:
-        """The one report of a frame; `DecodeError` with the offset of the byte that is wrong."""
+        """The one report of a frame, which may have no measurement (a heartbeat, a sensor without a value);
+        `DecodeError` with the offset of the byte that is wrong."""
         state = State(payload, received_at)
         for op in self._plain:
             op(state)
         if state.pos < state.end and not self._ignore_rest:
             raise _left_over(state)
-        if not state.out:
-            raise DecodeError(Reason.MALFORMED, "a frame without a single measurement")
         return [Report(state.identity, state.out, state.sequence, state.sent)]
 
     def explain(self, payload: bytes, received_at: Instant) -> Explanation:

@@ -11,6 +11,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from devices.codecs.checksum import checksum
 from devices.codecs.frame_encode import Message
 from devices.model import MINUTE, SECOND, Device, Measurement
 from headworks.profiles import load_profile_files
@@ -80,6 +81,14 @@ def test_frames_reach_the_database_by_coap_and_by_mqtt(doors: tuple[Doors, str, 
         ("battery_low", 1), ("position", 100), ("pressure", 6), ("pressure", 5), ("pressure", 4),
         ("settlement_volume", 1), ("valve_fault", 0), ("volume", 1),
     ]  # fmt: skip
+
+
+def test_a_frame_without_a_value_is_acknowledged(doors: tuple[Doors, str, str]) -> None:
+    platform, database, _ = doors
+    frame = bytes.fromhex("6a18a800")
+    answer = coap(platform, f"/telemetry/{LOGGER.identity}", frame + checksum("crc16-modbus")[1](frame).to_bytes(2), 42)
+    assert answer.code == aiocoap.CHANGED
+    assert query(database, "SELECT count(*) FROM quarantine") == [(0,)]
 
 
 def test_a_damaged_frame_is_quarantined_with_its_byte(doors: tuple[Doors, str, str]) -> None:
