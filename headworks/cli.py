@@ -23,6 +23,7 @@ from headworks import (
     cli_quarantine,
     cli_rules,
     cli_simulate,
+    cli_storage,
 )
 from headworks.embedded import EmbeddedServiceError
 from headworks.running import database_url
@@ -48,6 +49,7 @@ app.add_typer(cli_profiles.app, name="profiles")
 app.add_typer(cli_quarantine.app, name="quarantine")
 app.command("export")(cli_exchange.export)
 app.command("import")(cli_exchange.import_)
+app.add_typer(cli_storage.app, name="storage")
 app.command("simulate")(cli_simulate.simulate)
 app.command("replay")(cli_simulate.replay)
 

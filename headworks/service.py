@@ -29,11 +29,13 @@ from headworks.profiles import load_profile_files
 from headworks.session import Session
 from headworks.settings import Settings
 from headworks.telling import Telling
+from headworks.upkeep import Upkeep
 from ingest.coap import CoapGateway
 from ingest.directory import Directory
 from ingest.mqtt import Broker, MqttGateway
 from ingest.pipeline import Done, Pipeline
 from storage.database import Server, connect, server
+from storage.maintenance import Keep
 from storage.migrate import migrate
 from storage.registry import find, sync_metrics
 from storage.spool import Spool
@@ -119,6 +121,11 @@ class Platform:
             settings.coap_host, settings.coap_port, self._submit_coap, clock.now, shared=bool(settings.instance)
         )
         self._mqtt = MqttGateway(self._broker, self._submit_mqtt, clock.now, instance=settings.instance)
+        self._upkeeping = Session(database_url, "headworks upkeep")
+        self._upkeep = Upkeep(
+            self._upkeeping,
+            Keep(settings.keep_readings_days, settings.keep_uplinks_days, settings.keep_quarantine_days),
+        )
         self._http = HttpDoor(settings.http_host, settings.http_port, self.health)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Doors], None]) -> None:
@@ -129,6 +136,7 @@ class Platform:
         port = self._http.open()
         await self._coap.open()
         self._telling.start()
+        self._upkeep.start()
         self._engine.start()
         self._pipeline.start()
         self._mqtt.start()
@@ -155,7 +163,8 @@ class Platform:
         await asyncio.to_thread(self._mqtt.close)
         await asyncio.to_thread(self._engine.close, 10)
         await asyncio.to_thread(self._telling.close, 5)
-        for connection in (self._writer, self._lookup, self._judging, self._spool):
+        await asyncio.to_thread(self._upkeep.close, 5)
+        for connection in (self._writer, self._lookup, self._judging, self._upkeeping, self._spool):
             if connection is not None:
                 connection.close()
         log.info("platform.stopped")

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     webhook_secret: SecretStr | None = Field(
         default=None, description="Signs what is posted, so that the receiver knows that it is from here"
     )
+    keep_readings_days: int = Field(default=730, ge=0, description="How long readings are kept; 0 is for ever")
+    keep_uplinks_days: int = Field(default=90, ge=0, description="How long the uplink log is kept; 0 is for ever")
+    keep_quarantine_days: int = Field(default=90, ge=0, description="How long quarantine is kept; 0 is for ever")
     log_level: str = Field(default="info", pattern="(?i)^(debug|info|warning|error)$")
     log_format: LogFormat = LogFormat.AUTO
 

@@ -81,21 +81,22 @@ RETURNING a.bucket, a.device_id
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """One aggregate: its name in the tables, its width, and the statement that computes its buckets."""
+    """One aggregate: its name, its width, where it is stored, and the statement that computes its buckets."""
 
     name: str
     width: Instant
+    store: str
     statement: str
 
 
-WIDTHS = (Width("hour", HOUR, _HOURS), Width("day", DAY, _DAYS))
+WIDTHS = (Width("hour", HOUR, "hourly_store", _HOURS), Width("day", DAY, "daily_store", _DAYS))
 
 
 def refresh(connection: Connection, now: Instant, floor: Instant | None = None) -> int:
     """Bring the aggregates up to date as of `now`; returns how many buckets of devices were computed.
 
-    `floor` is the oldest moment whose readings are still all there: what is late for a bucket before it is stored, but
-    the bucket keeps what it was computed from when it was whole.
+    `floor` is the oldest moment whose readings are still all there: a bucket before it that was computed once, when it
+    was whole, stays as it is.
     """
     with unavailable():
         mark(connection)
@@ -133,22 +134,41 @@ def _compute(connection: Connection, width: Width, close_to: Instant, floor: Ins
         taken = connection.execute(
             _TAKE, {"name": width.name, "close_to": moment(close_to), "limit": AT_ONCE}
         ).fetchall()
-        buckets = [(_at(bucket), int(str(device))) for bucket, device in taken]
-        whole = [(at, device) for at, device in buckets if floor is None or at >= floor]
+        whole = [(_at(bucket), int(str(device))) for bucket, device in taken]
+        if floor is not None and any(at < floor for at, _ in whole):
+            known = _computed(connection, width, [entry for entry in whole if entry[0] < floor])
+            whole = [entry for entry in whole if entry not in known]
         if whole:
             first = min(at for at, _ in whole)
             last = max(at for at, _ in whole) + width.width
             connection.execute(
                 width.statement,
                 {
-                    "device": binary_array("int4", np.array([device for _, device in whole], np.int32)),
-                    "bucket": binary_array("timestamptz", np.array([at for at, _ in whole], np.int64)),
+                    **_arrays(whole),
                     "width": timedelta(microseconds=width.width),
                     "first": moment(first),
                     "last": moment(last),
                 },
             )
-    return len(buckets)
+    return len(taken)
+
+
+def _computed(connection: Connection, width: Width, buckets: list[tuple[Instant, int]]) -> set[tuple[Instant, int]]:
+    """Those of the buckets that are in the store."""
+    rows = connection.execute(
+        "SELECT d.bucket, d.device_id"  # noqa: S608 - a constant of this module
+        " FROM unnest(%(device)s::int[], %(bucket)s::timestamptz[]) AS d(device_id, bucket)"
+        f" WHERE EXISTS (SELECT FROM {width.store} s WHERE s.device_id = d.device_id AND s.bucket = d.bucket)",
+        _arrays(buckets),
+    ).fetchall()
+    return {(_at(bucket), int(str(device))) for bucket, device in rows}
+
+
+def _arrays(buckets: list[tuple[Instant, int]]) -> dict[str, object]:
+    return {
+        "device": binary_array("int4", np.array([device for _, device in buckets], np.int32)),
+        "bucket": binary_array("timestamptz", np.array([at for at, _ in buckets], np.int64)),
+    }
 
 
 def _at(value: object) -> Instant:

@@ -75,10 +75,10 @@ def plan(connection: Connection, *, plain: bool = False) -> list[Migration]:
     return [migration for migration in known if migration.name not in applied]
 
 
-def migrate(connection: Connection, *, plain: bool = False) -> list[str]:
+def migrate(connection: Connection, *, plain: bool = False, to: str | None = None) -> list[str]:
     """Apply what is missing; returns the names applied. Two migrators at once take turns.
 
-    `plain` makes a new database without TimescaleDB although the server offers it.
+    `plain` makes a new database without TimescaleDB although the server offers it; `to` stops after that migration.
     """
     done: list[str] = []
     with unavailable():
@@ -88,6 +88,8 @@ def migrate(connection: Connection, *, plain: bool = False) -> list[str]:
             for migration in plan(connection, plain=plain):
                 _apply(connection, migration)
                 done.append(migration.name)
+                if migration.name == to:
+                    break
         finally:
             if not connection.closed:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
