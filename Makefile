@@ -41,6 +41,9 @@ fuzz: setup  ## fuzz every decoder with a million inputs each (FUZZ="--runs N TA
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
 	@nice $(BIN)/python -m tests.fuzz $(FUZZ)
 
+bench-storage: services  ## twenty million readings: dashboards' queries, bytes a reading; adds to build/bench.json
+	@$(BIN)/python -m tests.benchmarks.bench_storage
+
 dashboards: setup  ## build the dashboards' JSON from their code
 	@$(BIN)/python -m dashboards
 
