@@ -57,7 +57,8 @@ FILL = (
     (
         "latest values",
         "INSERT INTO latest_pack SELECT device_id, now(), array_agg(metric_id), array_agg(now()),"
-        f" array_agg(1.0::float8), array_agg(192::int2) FROM device, metric WHERE name = ANY(ARRAY{list(METRICS)!r}) GROUP BY 1",
+        " array_agg(1.0::float8), array_agg(192::int2) FROM device, metric"
+        f" WHERE name = ANY(ARRAY{list(METRICS)!r}) GROUP BY 1",
     ),
     (
         "hourly aggregates",
