@@ -20,6 +20,7 @@ from alerts.live import LiveEngine
 from alerts.rules import Rule, load_rules, shipped_rules
 from devices.batch import Batch, Committed
 from devices.document import DocumentError
+from devices.errors import UnavailableError
 from devices.model import Device, Uplink
 from devices.profile import Profile
 from headworks import clock
@@ -38,7 +39,7 @@ from storage.database import Server, connect, server
 from storage.maintenance import Keep
 from storage.migrate import migrate
 from storage.registry import find, sync_metrics
-from storage.spool import Spool
+from storage.spool import Spool, SpoolTakenError
 from storage.writer import Writer
 
 log = structlog.get_logger()
@@ -107,8 +108,8 @@ class Platform:
         ports = Journal(self._judging, self._rules, self._telling.channels).ports(self._devices)
         self._engine = LiveEngine(Engine(self._rules, self._profiles), ports, self._telling, time.monotonic)
         directory = Directory(self._devices, time.monotonic)
-        path = settings.spool_path
-        self._spool = Spool(path, settings.spool_bytes, self._writer.drained) if path else None
+        self._spool_problem = ""
+        self._spool = self._open_spool()
         self._pipeline = Pipeline(
             self._writer.commit,
             directory.resolve,
@@ -127,6 +128,21 @@ class Platform:
             Keep(settings.keep_readings_days, settings.keep_uplinks_days, settings.keep_quarantine_days),
         )
         self._http = HttpDoor(settings.http_host, settings.http_port, self.health)
+
+    def _open_spool(self) -> Spool | None:
+        """The spool, unless it is off. One that cannot be opened (a full disk, perhaps) must not keep a platform from
+        starting whose database is well: it runs without, and says so."""
+        path = self._settings.spool_path
+        if path is None:
+            return None
+        try:
+            return Spool(path, self._settings.spool_bytes, self._writer.drained)
+        except SpoolTakenError:
+            raise
+        except UnavailableError as error:
+            self._spool_problem = str(error)
+            log.error("spool.off", why=self._spool_problem, hint="mend that and restart; until then nothing is spooled")  # noqa: TRY400 - the reason is in it
+            return None
 
     async def run(self, stop: asyncio.Event, ready: Callable[[Doors], None]) -> None:
         """Serve until `stop` is set; then finish what was taken in, answer it, and end.
@@ -176,6 +192,7 @@ class Platform:
         )
         return {
             "database": "ok" if self._pipeline.available else f"the last commit failed; {keeping}",
+            "spool": self._spool_problem or "ok",
             "broker": "ok" if self._mqtt.connected else "not connected; it keeps what devices send",
             "announcements": (
                 f"{dead} could not be delivered; see `headworks notify dead`"

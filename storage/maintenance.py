@@ -13,7 +13,7 @@ from datetime import datetime
 from devices.errors import UnavailableError
 from devices.model import DAY, HOUR, MINUTE, Instant, moment
 from storage import aggregates, outbox
-from storage.database import Connection, Edition, first_line, server, unavailable
+from storage.database import Connection, first_line, unavailable
 
 _LOCK = 0x55504B45  # "UPKE"
 _AT_ONCE = 50_000
@@ -114,11 +114,14 @@ def _record(connection: Connection, task: str, now: Instant, took: float, rows: 
 
 
 def _drop(connection: Connection, table: str, column: str, cutoff: datetime) -> int:
-    """Whole chunks where there are any, else rows; `table` and `column` are constants of this module."""
-    if server(connection).edition is Edition.PLAIN:
-        return _delete(connection, table, column, cutoff)
-    rows = connection.execute("SELECT drop_chunks(%s::regclass, older_than => %s)", (table, cutoff)).fetchall()
-    return len(rows)
+    """Whole chunks where there are any, else rows in pieces."""
+    count = 0
+    while True:
+        row = connection.execute("SELECT headworks_drop(%s, %s, %s, %s)", (table, column, cutoff, _AT_ONCE)).fetchone()
+        done = int(str(row[0])) if row else 0
+        count += done
+        if done < _AT_ONCE:
+            return count
 
 
 def _delete(connection: Connection, table: str, column: str, cutoff: datetime) -> int:

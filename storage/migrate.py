@@ -81,6 +81,8 @@ def migrate(connection: Connection, *, plain: bool = False, to: str | None = Non
     `plain` makes a new database without TimescaleDB although the server offers it; `to` stops after that migration.
     """
     done: list[str] = []
+    if not plan(connection, plain=plain):
+        return done  # before anything that only the owner may do
     with unavailable():
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         try:

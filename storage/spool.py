@@ -39,6 +39,10 @@ _SCHEMA = (
 )
 
 
+class SpoolTakenError(UnavailableError):
+    """Another process has this spool: a mistake in the settings, not a trouble that passes."""
+
+
 class _Record(msgspec.Struct, array_like=True):
     """An uplink as it is written; fields may be added at the end, with a default."""
 
@@ -78,7 +82,7 @@ class Spool:
             fcntl.flock(self._guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._guard)
-            raise UnavailableError(
+            raise SpoolTakenError(
                 f"the spool {path} is another process's; set HEADWORKS_SPOOL to a file of its own"
             ) from error
         try:

@@ -51,7 +51,7 @@ def ask_http(doors: Doors, path: str) -> tuple[int, str]:
 
 
 @contextmanager
-def running(database_url: str, broker_url: str, *, spool: Path | None = None) -> Iterator[Doors]:
+def running(database_url: str, broker_url: str, *, spool: Path | None = None, healthy: bool = True) -> Iterator[Doors]:
     """A platform in this process, in an event loop of its own thread."""
     settings = Settings(coap_port=free_port(socket.SOCK_DGRAM), http_port=0, spool=str(spool or "off"))
     up = threading.Event()
@@ -72,7 +72,8 @@ def running(database_url: str, broker_url: str, *, spool: Path | None = None) ->
     try:
         assert up.wait(20), "the platform did not come up"
         # Without a subscription the broker has nobody to keep a message for.
-        eventually(lambda: ask_http(found[0], "/healthz")[0] == 200, "the gateway is subscribed")
+        expected = 200 if healthy else 503
+        eventually(lambda: ask_http(found[0], "/healthz")[0] == expected, "the gateway is subscribed")
         yield found[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
@@ -266,6 +267,6 @@ def test_an_alarm_follows_a_reading(platform: Doors, registered: str) -> None:
 def test_health_and_metrics_are_served(platform: Doors, broker_url: str) -> None:
     eventually(lambda: ask_http(platform, "/healthz")[0] == 200, "healthy")
     assert json.loads(ask_http(platform, "/healthz")[1])["parts"] == dict.fromkeys(
-        ("database", "broker", "announcements", "rules"), "ok"
+        ("database", "spool", "broker", "announcements", "rules"), "ok"
     )
     assert "headworks_uplinks_total" in ask_http(platform, "/metrics")[1]

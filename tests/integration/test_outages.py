@@ -104,6 +104,16 @@ def test_a_spool_is_of_one_process_only(registered: str, broker_url: str, tmp_pa
             Platform(settings, registered, broker_url)
 
 
+def test_a_spool_that_cannot_be_opened_does_not_stop_a_platform_whose_database_is_well(
+    registered: str, broker_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with running(registered, broker_url, spool=tmp_path / "file" / "spool.db", healthy=False) as doors:
+        assert coap(doors, PATH, pack(1.0), 110).code == aiocoap.CHANGED
+        status, body = ask_http(doors, "/healthz")
+        assert (status, "cannot be opened" in body) == (503, True)
+
+
 def test_a_slow_commit_does_not_keep_other_devices_waiting(registered: str, broker_url: str, tmp_path: Path) -> None:
     with running(registered, broker_url, spool=tmp_path / "spool.db") as doors:
         with psycopg.connect(registered) as blocker:
