@@ -84,11 +84,10 @@ QUERIES = {
     "query_device_trend_24h": "SELECT measured_at, value FROM reading WHERE device_id = 17"
     " AND metric_id = (SELECT metric_id FROM metric WHERE name = 'pressure')"
     " AND measured_at BETWEEN now() - interval '1 day' AND now() ORDER BY 1",
-    "query_site_hourly_30d": "SELECT h.bucket, avg(h.avg_value), min(h.min_value), max(h.max_value)"
-    " FROM device d CROSS JOIN LATERAL (SELECT * FROM reading_hourly r WHERE r.device_id = d.device_id"
-    "  AND r.metric_id = (SELECT metric_id FROM metric WHERE name = 'pressure')"
-    "  AND r.bucket >= now() - interval '30 days' AND r.bucket <= now()) h"
-    " WHERE d.site = 'Site 3' GROUP BY 1 ORDER BY 1",
+    "query_site_hourly_30d": "SELECT bucket, avg(avg_value), min(min_value), max(max_value) FROM reading_hourly"
+    " WHERE device_id = ANY(ARRAY(SELECT device_id FROM device WHERE site = 'Site 3'))"
+    " AND metric_id = (SELECT metric_id FROM metric WHERE name = 'pressure')"
+    " AND bucket >= now() - interval '30 days' AND bucket <= now() GROUP BY 1 ORDER BY 1",
     "query_fleet_daily_1y": "SELECT bucket, sum(avg_value * readings) / sum(readings) FROM reading_daily"
     " WHERE metric_id = (SELECT metric_id FROM metric WHERE name = 'pressure')"
     " AND bucket >= now() - interval '365 days' AND bucket <= now() GROUP BY 1 ORDER BY 1",

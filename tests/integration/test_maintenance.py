@@ -29,7 +29,7 @@ from storage.writer import Writer
 from tests.conftest import PUMP
 from tests.integration.test_gateways import eventually
 
-T0 = 1_790_000_000 * SECOND // DAY * DAY
+T0 = 1_770_000_000 * SECOND // DAY * DAY
 NOW = T0 + 100 * DAY + 3 * HOUR
 KEEP = Keep(readings=30, uplinks=20, quarantine=10)
 
