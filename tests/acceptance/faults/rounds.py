@@ -1,0 +1,11 @@
+"""How often a fault is repeated: a few times in `make test`, often in `make test-faults`."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def repeated(short: int, long: int, minutes: int = 10) -> pytest.MarkDecorator:
+    """Parametrise a test with its number of rounds; the long run may take so many minutes."""
+    marks = [pytest.mark.faults, pytest.mark.timeout(minutes * 60)]
+    return pytest.mark.parametrize("rounds", [short, pytest.param(long, marks=marks)])
