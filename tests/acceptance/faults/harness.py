@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -29,7 +29,7 @@ from headworks.embedded import EmbeddedBroker, EmbeddedPostgres
 from storage import audit, history, journal, registry
 from storage.database import connect
 from storage.migrate import migrate
-from tests.acceptance.faults.senders import T0, Senders, fleet
+from tests.acceptance.faults.senders import T0, Pack, Senders, fleet
 from tests.integration.test_gateways import eventually, free_port
 
 _MEMORY = 128 << 20
@@ -170,7 +170,9 @@ class Rig:
         """The database's address behind a proxy."""
         return f"postgresql://headworks@127.0.0.1:{port}/{conninfo_to_dict(self.database_url)['dbname']}"
 
-    def platform(self, *, database: str | None = None, broker: str | None = None, spool: Path | None = None) -> Platform:
+    def platform(
+        self, *, database: str | None = None, broker: str | None = None, spool: Path | None = None
+    ) -> Platform:
         """Start a platform and wait until it is well."""
         name = f"platform-{len(self.platforms)}"
         platform = Platform(
@@ -196,26 +198,40 @@ class Rig:
         senders.start()
         return senders
 
-    def judge(self) -> dict[str, Any]:
+    def recovered(self, senders: Senders, before: float) -> dict[str, Any]:
+        """See that it is back to speed by itself: a fixed work is acknowledged without one refusal. How fast that was,
+        as a share of `before`, is told but not judged: other programs use the machine too."""
+        refused = senders.tally.refused
+        after = senders.speed()
+        assert senders.tally.refused == refused, "nothing is refused any more"
+        return {"speed_after": round(after / before, 2)}
+
+    def judge(self, *, excused: Set[tuple[str, int]] = frozenset(), logged_before: int = 0) -> dict[str, Any]:
         """End the senders, let the platform finish, and compare: what was acknowledged is stored, once; the journal is
-        that of an engine that sees the same readings undisturbed; memory stayed within bounds."""
+        that of an engine that sees the same readings undisturbed; memory stayed within bounds.
+
+        `excused` are uplinks that the broker acknowledged and may have lost with its memory: they are only counted.
+        `logged_before` readings were there before the run, without a log.
+        """
         for senders in self.senders:
             senders.finish()
         for platform in self.platforms:
             if platform.running:
                 self.await_health(platform)
-        promised = [key for senders in self.senders for key in senders.promised()]
+        acknowledged = [pack for senders in self.senders for pack in senders.tally.acknowledged]
+        promised = [key for pack in acknowledged if pack not in excused for key in Pack(*pack).keys]
         with connect(self.database_url) as connection:
             # What the broker acknowledged is with the broker first: it arrives.
             eventually(lambda: audit.compare(connection, promised).missing == 0, "everything promised is stored", 60)
             found = audit.compare(connection, promised)
+            lost = audit.compare(connection, [Pack(*pack).keys[0] for pack in excused]).missing if excused else 0
             counts = audit.counts(connection)
             logged = connection.execute("SELECT sum(readings), sum(duplicates) FROM uplink").fetchone()
             assert (found.missing, found.twice) == (0, 0)
             assert counts.readings == counts.distinct_readings
             assert counts.quarantined == {}
             assert logged is not None
-            assert logged[0] == counts.readings, "the log and the readings were committed together"
+            assert logged[0] == counts.readings - logged_before, "the log and the readings were committed together"
             eventually(lambda: audit.judged_up_to_date(connection), "everything stored is judged", 60)
             alarms = self._compare_journal(connection)
         grown = max(platform.grown for platform in self.platforms)
@@ -229,6 +245,7 @@ class Rig:
             "readings_acknowledged": found.promised,
             "missing": found.missing,
             "twice": found.twice,
+            **({"lost_by_the_broker": lost} if excused else {}),
             "repeats_sent": sum(senders.tally.repeated for senders in self.senders),
             "duplicates_recognised": int(str(logged[1])),
             "refused_5.03": sum(senders.tally.refused for senders in self.senders),
@@ -291,3 +308,26 @@ def rig(installation: Installation, server: EmbeddedPostgres, scratch: Path, dev
         found.close()
         for senders in found.senders:
             senders.abandon()
+
+
+@contextmanager
+def slow_commits(database_url: str, seconds: float) -> Iterator[None]:
+    """Make every commit of uplinks take this long, at its very end."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(
+            "CREATE FUNCTION fault_slow() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN PERFORM pg_sleep({seconds:.3f}); RETURN NULL; END $$;"
+            " CREATE CONSTRAINT TRIGGER fault_slow AFTER INSERT ON commit_log DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION fault_slow()".encode()
+        )
+        try:
+            yield
+        finally:
+            admin.execute("DROP TRIGGER fault_slow ON commit_log; DROP FUNCTION fault_slow()")
+
+
+def port_of(broker: EmbeddedBroker) -> int:
+    """The broker's port."""
+    port = urlsplit(broker.url).port
+    assert port is not None
+    return port
