@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo up test test-unit check bench fuzz lock dashboards clean
+.PHONY: help setup services demo up test test-unit test-faults check bench fuzz lock dashboards clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -27,6 +27,9 @@ test: services  ## every test, on a real TimescaleDB and a real broker
 
 test-unit: setup  ## only the pure tests, in seconds
 	@$(BIN)/python -m pytest tests/unit
+
+test-faults: services  ## break everything again and again, for half an hour; writes build/faults.json
+	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/acceptance/faults -m faults
 
 check: setup  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

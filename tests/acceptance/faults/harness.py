@@ -256,7 +256,7 @@ class Rig:
 
     def _compare_journal(self, connection: psycopg.Connection[tuple[object, ...]]) -> int:
         def undisturbed() -> set[tuple[object, ...]]:
-            found = set()
+            found: set[tuple[object, ...]] = set()
             for device in self.devices:
                 readings = history.readings(connection, [device.identity], T0)
                 for alarm in occurrences(shipped_rules(), device, shipped_profiles(), readings):
@@ -308,6 +308,13 @@ def rig(installation: Installation, server: EmbeddedPostgres, scratch: Path, dev
         found.close()
         for senders in found.senders:
             senders.abandon()
+
+
+def kill(server: EmbeddedPostgres | EmbeddedBroker) -> None:
+    """SIGKILL the server, and wait until it is gone."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    eventually(lambda: server.pid is None, "the server is gone")
 
 
 @contextmanager

@@ -165,7 +165,7 @@ class Senders:
     def _main(self) -> None:
         try:
             asyncio.run(self._all())
-        except BaseException as failure:  # noqa: BLE001 - handed to the test, which raises it
+        except BaseException as failure:
             self._failure = failure
 
     async def _all(self) -> None:
@@ -189,27 +189,28 @@ class Senders:
                 client.close()
 
     async def _coap(self, device: str, rng: random.Random) -> None:
-        clients = []
-        for port in self._coap_ports:
-            client = CoapClient(rng, ack_timeout=0.3, response_timeout=6.0)
-            await client.open("127.0.0.1", port)
-            clients.append(client)
+        clients = [CoapClient(rng, ack_timeout=0.3, response_timeout=6.0) for _ in self._coap_ports]
+        try:
+            for client, port in zip(clients, self._coap_ports, strict=True):
+                await client.open("127.0.0.1", port)
+            await self._converse(device, clients, rng)
+        finally:
+            for client in clients:
+                client.close()
+
+    async def _converse(self, device: str, clients: Sequence[CoapClient], rng: random.Random) -> None:
         sent: list[Pack] = []
         for pack in packs(device, rng, self._ended):
-            first = rng.randrange(len(clients))
-            ways = [clients[first]]
-            if rng.random() < 0.2:
-                ways = clients if len(clients) > 1 else ways
-            await asyncio.gather(*(self._post(client, pack, rng) for client in ways))
+            first = rng.choice(clients)
+            both = rng.random() < 0.2
+            await asyncio.gather(*(self._post(client, pack, rng) for client in (clients if both else [first])))
             self.tally.acknowledged.setdefault((device, pack.number), time.monotonic())
             sent = [*sent[-20:], pack]
             if rng.random() < 0.05:
-                await clients[first].rebind()
-                await self._post(clients[first], rng.choice(sent), rng)
+                await first.rebind()
+                await self._post(first, rng.choice(sent), rng)
                 self.tally.repeated += 1
             await asyncio.sleep(self.pause)
-        for client in clients:
-            client.close()
 
     async def _post(self, client: CoapClient, pack: Pack, rng: random.Random) -> None:
         """As a device does: until it is acknowledged."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 from tests.acceptance.faults.conftest import Report
-from tests.acceptance.faults.harness import Rig
+from tests.acceptance.faults.harness import Rig, kill
 from tests.acceptance.faults.rounds import repeated
 
 AUTOSAVE = 30
@@ -41,9 +39,8 @@ def test_killed(run: Rig, report: Report, rounds: int) -> None:
         if number % 2:  # with the platform away, everything is with the broker alone
             platform.kill()
             time.sleep(1)
-        assert run.broker.pid is not None
         killed = time.monotonic()
-        os.kill(run.broker.pid, signal.SIGKILL)
+        kill(run.broker)
         excused |= {
             (device, pack)
             for (device, pack), at in list(senders.tally.acknowledged.items())

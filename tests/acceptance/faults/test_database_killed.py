@@ -10,8 +10,9 @@ import time
 import psycopg
 
 from tests.acceptance.faults.conftest import Report
-from tests.acceptance.faults.harness import Rig
+from tests.acceptance.faults.harness import Rig, kill
 from tests.acceptance.faults.rounds import repeated
+from tests.integration.test_gateways import eventually
 
 
 @repeated(1, 20)
@@ -22,8 +23,7 @@ def test_the_postmaster_is_killed(run: Rig, report: Report, rounds: int) -> None
     rng = random.Random(time.time_ns())
     for _ in range(rounds):
         senders.await_more(rng.randrange(1, 80))
-        assert run.server.pid is not None
-        os.kill(run.server.pid, signal.SIGKILL)
+        kill(run.server)
         senders.await_more(40)  # from the spool
         run.server.start()
         run.await_health(platform)
@@ -38,13 +38,8 @@ def test_a_backend_is_killed(run: Rig, report: Report, rounds: int) -> None:
     rng = random.Random(time.time_ns())
     for _ in range(rounds):
         senders.await_more(rng.randrange(1, 80))
-        with psycopg.connect(run.database_url, autocommit=True) as admin:
-            row = admin.execute(
-                "SELECT pid FROM pg_stat_activity WHERE application_name = 'headworks writer'"
-                " AND datname = current_database()"
-            ).fetchone()
-        assert row is not None
-        os.kill(int(row[0]), signal.SIGKILL)  # all others end too, and PostgreSQL recovers by itself
+        os.kill(_writers_backend(run.database_url), signal.SIGKILL)
+        # All others end too, and PostgreSQL recovers by itself.
         run.await_health(platform)
     report("a backend killed", run.recovered(senders, before), run.judge(), kills=rounds)
 
@@ -64,3 +59,21 @@ def test_it_is_stopped_for_some_time(run: Rig, report: Report, rounds: int) -> N
     run.server.start()
     run.await_health(platform)
     report("PostgreSQL stopped", run.recovered(senders, before), run.judge(), seconds=rounds)
+
+
+def _writers_backend(url: str) -> int:
+    found: list[int] = []
+
+    def look() -> bool:
+        with psycopg.connect(url, autocommit=True) as admin:
+            found[:] = [
+                int(pid)
+                for (pid,) in admin.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE application_name = 'headworks writer'"
+                    " AND datname = current_database()"
+                )
+            ]
+        return bool(found)
+
+    eventually(look, "the platform is connected")
+    return found[0]

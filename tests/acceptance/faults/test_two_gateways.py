@@ -1,4 +1,4 @@
-"""Two platforms on one database, each with a broker and a CoAP port; devices speak to both, often at the same moment."""
+"""Two platforms on one database, each with a broker and a CoAP port; devices speak to both, often at once."""
 
 from __future__ import annotations
 
