@@ -73,6 +73,8 @@ class Spool:
         self._drained = drained
         self._lock = threading.Lock()
         self._in_doubt = True
+        self._forgotten = 0
+        """Up to which segment the database has it, also where the file could not be made smaller."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._guard = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -158,7 +160,9 @@ class Spool:
         uplinks: list[Uplink] = []
         position = 0
         with self._lock:
-            rows = self._connection.execute("SELECT position, content FROM segment ORDER BY position")
+            rows = self._connection.execute(
+                "SELECT position, content FROM segment WHERE position > ? ORDER BY position", (self._forgotten,)
+            )
             for position, content in rows:  # noqa: B007 - the last one is the mark
                 uplinks += [
                     Uplink(r.transport, r.payload, r.received_at, r.identity, r.content_format, r.source, r.codec)
@@ -173,20 +177,29 @@ class Spool:
         return Spooled(SpoolMark(self.id, position), uplinks)
 
     def discard(self, mark: SpoolMark) -> None:
-        """Forget the segments up to a mark: the database has them."""
+        """Forget the segments up to a mark: the database has them.
+
+        Deleting takes room on the disk too (SQLite writes its log first). Where there is none, the segments stay in
+        the file until a later mark, and are forgotten all the same: a full disk must not keep the spool full for ever.
+        """
         with self._lock:
             count, size = self._connection.execute(
-                "SELECT coalesce(sum(uplinks), 0), coalesce(sum(length(content)), 0) FROM segment WHERE position <= ?",
-                (mark.position,),
+                "SELECT coalesce(sum(uplinks), 0), coalesce(sum(length(content)), 0) FROM segment"
+                " WHERE position > ? AND position <= ?",
+                (self._forgotten, mark.position),
             ).fetchone()
-            self._connection.execute("DELETE FROM segment WHERE position <= ?", (mark.position,))
+            self._forgotten = max(self._forgotten, mark.position)
             self._waiting -= int(count)
             self._bytes -= int(size)
-            if not self._waiting and count:
-                # Give the disk back once it is over, not while every millisecond counts.
-                self._connection.execute("PRAGMA incremental_vacuum")
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._in_doubt = False
+            try:
+                self._connection.execute("DELETE FROM segment WHERE position <= ?", (mark.position,))
+                if not self._waiting and count:
+                    # Give the disk back once it is over, not while every millisecond counts.
+                    self._connection.execute("PRAGMA incremental_vacuum")
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.OperationalError as error:
+                log.warning("spool.not_shrunk", why=str(error), hint="make room on the spool's disk")
 
     def _opened(self) -> sqlite3.Connection:
         try:

@@ -1,5 +1,6 @@
 """The spool's contract: what `append` returned from is there afterwards, in order, once, and within the bound."""
 
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -173,3 +174,27 @@ def test_each_uplink_is_drained_exactly_once_whatever_happens(
                     spool.discard(SpoolMark(spool.id, found.mark.position))
     assert stored == list(range(promised))
     spool.close()
+
+
+def test_what_the_database_has_is_forgotten_also_where_the_disk_is_full(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.append([uplink(1, MEBIBYTE // 2)])
+    found = spool.oldest(1)
+    assert found is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "spool.db-wal").stat().st_size, hard))
+    try:
+        spool.discard(found.mark)  # deleting takes room in SQLite's log
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (spool.waiting, spool.waiting_bytes) == (0, 0)
+    assert spool.oldest(1) is None
+    spool.append([uplink(2)])
+    second = spool.oldest(1)
+    assert second is not None
+    assert second.uplinks == [uplink(2)]
+    spool.discard(second.mark)
+    spool.close()
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        assert connection.execute("SELECT count(*) FROM segment").fetchone() == (0,)
+    connection.close()
