@@ -185,11 +185,16 @@ class Rig:
 
     def await_health(self, platform: Platform, seconds: float = 60) -> None:
         """Wait until everything is well, the spool drained into the database included."""
-        eventually(
-            lambda: platform.healthy() and platform.metric("headworks_spool_waiting") == 0,
-            f"the platform is well: {platform.log.read_text()[-2000:]}",
-            seconds,
-        )
+        try:
+            eventually(
+                lambda: platform.healthy() and platform.metric("headworks_spool_waiting") == 0,
+                "the platform is well",
+                seconds,
+            )
+        except AssertionError as error:
+            ended = None if platform.process is None else platform.process.poll()
+            error.add_note(f"{platform.parts()}, exit code {ended}, log: {platform.log.read_text()[-3000:]}")
+            raise
 
     def send(self, coap: Sequence[int], brokers: Sequence[str], devices: Sequence[Device] | None = None) -> Senders:
         """Let the devices send."""

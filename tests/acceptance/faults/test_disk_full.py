@@ -66,12 +66,13 @@ def test_of_the_spool(run: Rig, report: Report, rounds: int) -> None:
                 eventually(lambda: senders.tally.refused > refused + 10, "the spool refuses", 60)  # noqa: B023
                 if number % 2:
                     platform.kill()
-                    run.server.start()
-                    platform.start()
-                else:
-                    run.server.start()
+                run.server.start()
+                if not number % 2:
+                    run.await_health(platform)
+                    senders.await_more(50)
+            if number % 2:
+                platform.start()
                 run.await_health(platform)
-                senders.await_more(50)
         report("disk full, spool", run.recovered(senders, before), run.judge(), rounds=rounds)
         platform.stop()
 
