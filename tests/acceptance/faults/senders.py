@@ -1,8 +1,8 @@
 """Devices that send all the time, badly, and keep every acknowledgement they get.
 
 They live in the tests' process, outside of everything that is killed. What they send is a function of (device, number),
-so that a repeat is a repeat; some uplinks are held back for three days of sample time, the rest comes in random order,
-and some of what was acknowledged is sent again, from another address: all of that in every run.
+so that a repeat is a repeat. Some uplinks come three days late and later, the rest in random order, and some of what
+was acknowledged is sent again, from another address: all of that in every run.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devices.codecs.senml import encode_cbor
-from devices.model import DAY, MINUTE, SECOND, ContentFormat, Device, Instant, Measurement
+from devices.model import DAY, MINUTE, SECOND, ContentFormat, Device, Instant, Measurement, Quality, Reading
 from simulators.coap_client import CoapClient, NoAnswerError
 from simulators.mqtt_client import MqttClient
 from tests.integration.test_gateways import eventually
 
 T0: Instant = 1_420_070_400 * SECOND
 """2015: a long run has years of sample time before it."""
-STEP = 10 * MINUTE
+STEP = 2 * MINUTE
 SAMPLES = 4
-HELD = 3 * DAY // (STEP * SAMPLES)
-"""Uplinks that overtake one that is three days late."""
+DAYS = DAY // (STEP * SAMPLES)
+"""Uplinks of a day of sample time."""
 
 Key = tuple[str, str, Instant]
 
@@ -42,46 +42,48 @@ def fleet(count: int, first: int = 0) -> list[Device]:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """One uplink: eight readings over forty minutes."""
+    """One uplink: eight readings over eight minutes."""
 
     device: str
     number: int
 
     @property
+    def readings(self) -> list[Reading]:
+        """What is to be stored of it."""
+        hot = self.number % 10 in (4, 5, 6)
+        found = []
+        for i in range(SAMPLES):
+            at = T0 + (self.number * SAMPLES + i) * STEP
+            found.append(Reading(self.device, "bearing_temperature", at, 95.0 if hot else 60.0, Quality.GOOD))
+            found.append(Reading(self.device, "pressure", at, self.number / 1000, Quality.GOOD))
+        return found
+
+    @property
     def payload(self) -> bytes:
         """SenML CBOR."""
-        hot = self.number % 10 in (4, 5)
-        entries = []
-        for at in self._times():
-            entries.append(Measurement("bearing_temperature", None, 95.0 if hot else 60.0, at))
-            entries.append(Measurement("pressure", None, float(self.number), at))
+        entries = [Measurement(reading.metric, None, reading.value, reading.measured_at) for reading in self.readings]
         return encode_cbor(self.device, entries, self.number)
 
     @property
     def keys(self) -> list[Key]:
         """What an acknowledgement of it promises."""
-        return [(self.device, metric, at) for at in self._times() for metric in ("bearing_temperature", "pressure")]
-
-    def _times(self) -> list[Instant]:
-        return [T0 + (self.number * SAMPLES + i) * STEP for i in range(SAMPLES)]
+        return [(reading.device, reading.metric, reading.measured_at) for reading in self.readings]
 
 
 def packs(device: str, rng: random.Random, ended: threading.Event) -> Iterator[Pack]:
-    """A device's uplinks in the order in which it sends them; once `ended`, what it still holds back."""
-    held: dict[int, Pack] = {}
-    number = 0
+    """A device's uplinks in the order in which it sends them: the newest ones shuffled a little, and between them what
+    it kept for three to seven days."""
+    old, new = 0, 3 * DAYS
     while not ended.is_set():
-        window = [Pack(device, number + i) for i in range(6)]
-        number += len(window)
+        window = [Pack(device, new + i) for i in range(6)]
+        new += len(window)
         rng.shuffle(window)
         for pack in window:
-            if rng.random() < 0.05:
-                held[pack.number] = pack
-            else:
-                yield pack
-        for due in [due for due in held if due + HELD < number]:
-            yield held.pop(due)
-    yield from held.values()
+            if rng.random() < 0.1:
+                old = max(old, new - 7 * DAYS)
+                yield Pack(device, old)
+                old += 1
+            yield pack
 
 
 @dataclass
@@ -122,7 +124,7 @@ class Senders:
         self._thread.start()
 
     def finish(self, seconds: float = 90) -> None:
-        """Send what is held back, and end once everything was acknowledged."""
+        """End once everything that was begun is acknowledged."""
         self._ended.set()
         self.pause = 0.0
         self._thread.join(seconds)

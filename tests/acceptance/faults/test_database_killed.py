@@ -30,7 +30,7 @@ def test_the_postmaster_is_killed(run: Rig, report: Report, rounds: int) -> None
     report("PostgreSQL killed", run.recovered(senders, before), run.judge(), kills=rounds)
 
 
-@repeated(1, 30)
+@repeated(0, 30)
 def test_a_backend_is_killed(run: Rig, report: Report, rounds: int) -> None:
     platform = run.platform()
     senders = run.send([platform.coap], [run.broker.url])
@@ -44,11 +44,12 @@ def test_a_backend_is_killed(run: Rig, report: Report, rounds: int) -> None:
     report("a backend killed", run.recovered(senders, before), run.judge(), kills=rounds)
 
 
-@repeated(1, 180)
+@repeated(0, 180)
 def test_it_is_stopped_for_some_time(run: Rig, report: Report, rounds: int) -> None:
     platform = run.platform()
     senders = run.send([platform.coap], [run.broker.url])
     before = senders.speed()
+    senders.pause = 0.3  # the engine looks back for 14 days of sample time, and a minute has some hours of it here
     run.server.stop()
     begin = time.monotonic()
     senders.await_more(200)

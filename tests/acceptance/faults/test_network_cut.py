@@ -45,7 +45,7 @@ def test_between_platform_and_database(run: Rig, report: Report, rounds: int) ->
         )  # fmt: skip
 
 
-@repeated(1, 8)
+@repeated(0, 8)
 def test_between_platform_and_broker(run: Rig, report: Report, rounds: int) -> None:
     with TcpProxy(("127.0.0.1", port_of(run.broker))) as proxy:
         platform = run.platform(broker=f"mqtt://127.0.0.1:{proxy.port}")
@@ -60,7 +60,7 @@ def test_between_platform_and_broker(run: Rig, report: Report, rounds: int) -> N
         )  # fmt: skip
 
 
-@repeated(1, 8)
+@repeated(0, 8)
 def test_between_devices_and_broker(run: Rig, report: Report, rounds: int) -> None:
     with TcpProxy(("127.0.0.1", port_of(run.broker))) as proxy:
         platform = run.platform()
@@ -75,7 +75,7 @@ def test_between_devices_and_broker(run: Rig, report: Report, rounds: int) -> No
         )  # fmt: skip
 
 
-@repeated(1, 20)
+@repeated(0, 20)
 def test_between_devices_and_gateway(run: Rig, report: Report, rounds: int) -> None:
     platform = run.platform()
     rng = random.Random(time.time_ns())
