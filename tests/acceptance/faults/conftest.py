@@ -26,17 +26,22 @@ def server(installation: Installation, scratch: Path) -> Iterator[EmbeddedPostgr
 
 
 @pytest.fixture
-def run(installation: Installation, server: EmbeddedPostgres, scratch: Path) -> Iterator[Rig]:
+def run(
+    installation: Installation, server: EmbeddedPostgres, scratch: Path, request: pytest.FixtureRequest
+) -> Iterator[Rig]:
     """Everything that a fault happens to."""
     with rig(installation, server, scratch) as found:
+        found.long = request.node.get_closest_marker("faults") is not None
         yield found
 
 
 @pytest.fixture(scope="session")
-def totals() -> Iterator[dict[str, dict[str, Any]]]:
-    """What all tests found, by fault; printed and written to build/faults.json at the end."""
+def totals(request: pytest.FixtureRequest) -> Iterator[dict[str, dict[str, Any]]]:
+    """What all tests found, by fault; written to build/faults.json at the end of `make test-faults`."""
     found: dict[str, dict[str, Any]] = {}
     yield found
+    if request.config.getoption("markexpr") != "faults":
+        return
     path = Path(__file__).parents[3] / "build" / "faults.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(found, indent=2) + "\n", "utf-8")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from headworks.embedded import EmbeddedBroker, EmbeddedPostgres
 from storage import audit, history, journal, registry
 from storage.database import Connection, connect
 from storage.migrate import migrate
-from tests.acceptance.faults.senders import T0, Pack, Senders, fleet
+from tests.acceptance.faults.senders import T0, Key, Pack, Senders, fleet
 from tests.integration.test_gateways import eventually, free_port
 
 _MEMORY = 128 << 20
@@ -159,6 +160,8 @@ class Rig:
     devices: list[Device]
     platforms: list[Platform] = field(default_factory=list)
     senders: list[Senders] = field(default_factory=list)
+    long: bool = False
+    """Whether this is `make test-faults`."""
 
     @property
     def socket(self) -> Path:
@@ -205,9 +208,15 @@ class Rig:
 
     def recovered(self, senders: Senders, before: float) -> dict[str, Any]:
         """See that it is back to speed by itself: a fixed work is acknowledged without one refusal. How fast that was,
-        as a share of `before`, is told but not judged: other programs use the machine too."""
+        as a share of `before`, is judged in long runs only, and not at the first try: other programs use the machine
+        too."""
         refused = senders.tally.refused
         after = senders.speed()
+        if self.long:
+            deadline = time.monotonic() + 60
+            while after < before / 2 and time.monotonic() < deadline:
+                after = max(after, senders.speed())
+            assert after >= before / 2, f"{after:.0f} uplinks a second, {before:.0f} before the fault"
         assert senders.tally.refused == refused, "nothing is refused any more"
         return {"speed_after": round(after / before, 2)}
 
@@ -227,7 +236,7 @@ class Rig:
         promised = [key for pack in acknowledged if pack not in excused for key in Pack(*pack).keys]
         with connect(self.database_url) as connection:
             # What the broker acknowledged is with the broker first: it arrives.
-            eventually(lambda: audit.compare(connection, promised).missing == 0, "everything promised is stored", 60)
+            self._await_stored(connection, promised)
             found = audit.compare(connection, promised)
             lost = audit.compare(connection, [Pack(*pack).keys[0] for pack in excused]).missing if excused else 0
             counts = audit.counts(connection)
@@ -258,6 +267,17 @@ class Rig:
             "alarms": alarms,
             "memory_growth_mib": round(grown / (1 << 20), 1),
         }
+
+    def _await_stored(self, connection: Connection, promised: Sequence[Key]) -> None:
+        deadline = time.monotonic() + 60
+        while (missing := audit.compare(connection, promised).missing) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if not missing:
+            return
+        lost = [key for key in promised if key[1] == "pressure" and audit.compare(connection, [key]).missing]
+        by_broker = set().union(*(senders.tally.by_broker for senders in self.senders))
+        lines = [f"{device[-4:]} {'MQTT' if device in by_broker else 'CoAP'} {at}" for device, _, at in lost]
+        raise AssertionError(f"{missing} readings are missing, among them {len(lines)} of pressure: {lines[:40]}")
 
     def _compare_journal(self, connection: Connection) -> int:
         def undisturbed() -> set[tuple[object, ...]]:

@@ -90,6 +90,7 @@ def test_of_the_database(installation: Installation, scratch: Path, report: Repo
         ended = 0
         try:
             with rig(installation, server, scratch) as run:
+                run.long = True
                 platform = run.platform()
                 senders = run.send([platform.coap], [run.broker.url])
                 before = senders.speed()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import psycopg
+
 from deploy.provision import Installation
 from headworks.embedded import EmbeddedBroker
 from tests.acceptance.faults.conftest import Report
@@ -26,4 +28,7 @@ def test_both_take_the_same_and_each_is_killed(
             eventually(one.answers, "the platform is up again", 60)
         for platform in platforms:
             run.await_health(platform)
-        report("two gateways", run.recovered(senders, before), run.judge(), kills=rounds)
+        with psycopg.connect(run.database_url, autocommit=True) as admin:
+            row = admin.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
+        assert row is not None
+        report("two gateways", run.recovered(senders, before), run.judge(), kills=rounds, deadlocks=row[0])
