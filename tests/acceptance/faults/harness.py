@@ -63,6 +63,7 @@ class Platform:
             "HEADWORKS_MQTT_URL": self.broker_url, "HEADWORKS_COAP_PORT": str(self.coap),
             "HEADWORKS_HTTP_PORT": str(self.http), "HEADWORKS_LOG_FORMAT": "json",
             "HEADWORKS_SPOOL": str(self.spool or self.log.with_suffix(".spool")),
+            "HEADWORKS_KEEP_READINGS_DAYS": "0",  # the senders' samples are of 2015
         } | self.environment  # fmt: skip
         with self.log.open("ab") as file:
             command = [sys.executable, "-m", "headworks", "serve", "--until-eof"]

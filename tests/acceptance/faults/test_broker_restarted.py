@@ -12,7 +12,7 @@ AUTOSAVE = 30
 """Seconds after which mosquitto writes what it holds (`autosave_interval` of the embedded one, and in deploy/)."""
 
 
-@repeated(4, 15)
+@repeated(2, 15)
 def test_in_order(run: Rig, report: Report, rounds: int) -> None:
     platform = run.platform()
     senders = run.send([platform.coap], [run.broker.url])
