@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from devices.document import DocumentError
+from devices.model import DAY, Instant, moment
 from headworks import clock
 from headworks.options import parse_time
 from headworks.running import database_url
@@ -69,7 +70,8 @@ def import_(
     """Store the readings of a CSV or Parquet file; what is stored already is known, so it may be run again."""
     target = rejects or file.with_name(file.name + ".rejects.csv")
     result = Totals()
-    url = database_url(load_settings())
+    settings = load_settings()
+    url = database_url(settings)
     total = exchange.count_rows(file)
     with connect(url, application="headworks import") as connection, _Rejects(target) as book, _bar() as bar:
         importer = Importer(connection)
@@ -83,8 +85,18 @@ def import_(
             result.stored += done.stored
             result.duplicates += done.duplicates
             result.conflicts += len(done.conflicts)
+            oldest = int(block.measured_at.min())
+            result.oldest = oldest if result.oldest is None else min(result.oldest, oldest)
             bar.update(task, completed=result.rows, description=f"{result.rows} readings")
     typer.echo(result.text())
+    keep = settings.keep_readings_days
+    if keep and result.oldest is not None and result.oldest < clock.now() - keep * DAY:
+        typer.echo(
+            f"headworks: readings older than {keep} days (the oldest is of {moment(result.oldest):%Y-%m-%d}) are in the"
+            " aggregates for ever, but themselves are taken out within the hour;"
+            " to keep them set HEADWORKS_KEEP_READINGS_DAYS=0 before the platform runs again",
+            err=True,
+        )
     if result.conflicts:
         typer.echo(f"headworks: {result.conflicts} readings contradict what is stored; they are in {target}", err=True)
         raise typer.Exit(1)
@@ -97,6 +109,8 @@ class Totals:
     stored: int = 0
     duplicates: int = 0
     conflicts: int = 0
+    oldest: Instant | None = None
+    """Sample time of the oldest reading."""
 
     @property
     def rows(self) -> int:

@@ -48,6 +48,10 @@ def status(
     out.print(table)
     if found.bytes_per_reading is not None:
         out.print(f"{found.bytes_per_reading:.1f} bytes a reading, indexes included")
+    if found.columnstore is not None:
+        state = found.columnstore
+        share = f", {_size(state.before)} became {_size(state.after)}" if state.chunks else ""
+        out.print(f"Columnstore: {state.chunks} chunks of readings{share}")
     hours, days = found.closed_to.get("hour"), found.closed_to.get("day")
     out.print(
         f"Aggregates: hours stored up to {_time(hours) or 'none yet'}, days up to {_time(days) or 'none yet'},"

@@ -62,6 +62,12 @@ def _retain(connection: Connection, now: Instant, keep: Keep) -> int:
     return count
 
 
+def _columnstore(connection: Connection, _: Instant, __: Keep) -> int:
+    """Turn it on where the server has come to offer it; TimescaleDB's own policy fills it."""
+    row = connection.execute("SELECT headworks_columnstore()").fetchone()
+    return int(bool(row and row[0]))
+
+
 def _sweep(connection: Connection, now: Instant, _: Keep) -> int:
     """Take out what only serves the moment: delivered announcements, old runs, finished transactions."""
     count = outbox.sweep(connection)
@@ -77,6 +83,7 @@ def _sweep(connection: Connection, now: Instant, _: Keep) -> int:
 TASKS = (
     Task("aggregates", MINUTE, _aggregate),
     Task("retention", HOUR, _retain),
+    Task("columnstore", HOUR, _columnstore),
     Task("sweep", HOUR, _sweep),
 )
 

@@ -28,6 +28,15 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Columnstore:
+    """The readings' chunks in it: their bytes as rows, and now."""
+
+    chunks: int
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it at one moment."""
 
@@ -35,6 +44,8 @@ class Status:
     bytes: int
     tables: list[Table]
     bytes_per_reading: float | None
+    columnstore: Columnstore | None
+    """None where the server has none."""
     closed_to: Mapping[str, datetime | None]
     """Up to where the aggregates are stored, by their width; None where nothing is yet."""
     due: int
@@ -50,6 +61,7 @@ def status(connection: Connection) -> Status:
         found = server(connection)
         hypertables = _hypertables(connection) if found.edition is not Edition.PLAIN else set()
         tables = [_table(connection, name, hyper=name in hypertables) for name in TABLES]
+        columnstore = _columnstore(connection) if found.edition is Edition.COMMUNITY else None
         (size,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
         (due,) = connection.execute("SELECT count(*) FROM aggregate_due").fetchone() or (0,)
         closed = connection.execute(
@@ -62,6 +74,7 @@ def status(connection: Connection) -> Status:
         int(str(size)),
         tables,
         reading.bytes / reading.rows if reading.rows > 0 else None,
+        columnstore,
         {str(width): at for width, at in closed},  # type: ignore[misc]  # the column's type
         int(str(due)),
         {str(spool): at for spool, at in spooled},  # type: ignore[misc]
@@ -74,6 +87,16 @@ def _hypertables(connection: Connection) -> set[str]:
         "SELECT hypertable_name FROM timescaledb_information.hypertables WHERE hypertable_schema = current_schema()"
     ).fetchall()
     return {str(name) for (name,) in rows}
+
+
+def _columnstore(connection: Connection) -> Columnstore:
+    row = connection.execute(
+        "SELECT coalesce(sum(number_compressed_chunks), 0), coalesce(sum(before_compression_total_bytes), 0),"
+        " coalesce(sum(after_compression_total_bytes), 0) FROM hypertable_compression_stats('reading')"
+    ).fetchone()
+    assert row is not None
+    chunks, before, after = row
+    return Columnstore(int(str(chunks)), int(str(before)), int(str(after)))
 
 
 def _table(connection: Connection, name: str, *, hyper: bool) -> Table:

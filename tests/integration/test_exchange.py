@@ -244,7 +244,7 @@ def run(registered: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 
 
 def test_export_and_import_from_the_command_line(
-    run: Callable[..., Result], connection: Connection, tmp_path: Path
+    run: Callable[..., Result], connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Importer(connection).write(block([(0, 0, T0 + i * MINUTE, i, 192) for i in range(10)]), T0)
     path = tmp_path / "all.csv"
@@ -253,6 +253,9 @@ def test_export_and_import_from_the_command_line(
     assert run("export", path, "--device", "urn:x:nobody").exit_code == 2
     assert "no such metric" in run("export", path, "--metric", "colour").output
     assert path.exists(), "a mistake in the options leaves the file alone"
+    assert "themselves are taken out within the hour" not in run("import", path).output
+    monkeypatch.setenv("HEADWORKS_KEEP_READINGS_DAYS", "1")
+    assert "themselves are taken out within the hour" in run("import", path).output
     path.write_text(path.read_text().replace(",3.0,good", ",33.0,good"))
     result = run("import", path)
     assert result.exit_code == 1

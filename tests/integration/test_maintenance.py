@@ -84,8 +84,8 @@ def test_what_is_too_old_goes_and_its_aggregates_stay(url: str) -> None:
         assert rows == [(1, float(day)) for day in range(100)]
         assert run_all(connection, NOW + MINUTE)["retention"] == 0
         runs = maintenance.last_runs(connection)
-        assert set(runs) == {"aggregates", "retention", "sweep"}
-        assert [run.error for run in runs.values()] == [None] * 3
+        assert set(runs) == {task.name for task in TASKS}
+        assert [run.error for run in runs.values()] == [None] * len(TASKS)
 
 
 def test_readings_that_are_not_aggregated_yet_are_not_dropped(url: str) -> None:
@@ -153,7 +153,7 @@ def test_the_platform_runs_it_by_itself(url: str) -> None:
     upkeep.start()
     try:
         with connect(url) as connection:
-            eventually(lambda: len(maintenance.last_runs(connection)) == 3, "every task ran once")
+            eventually(lambda: len(maintenance.last_runs(connection)) == len(TASKS), "every task ran once")
     finally:
         upkeep.close(5)
         session.close()
