@@ -53,7 +53,8 @@ class Ports:
     """What this needs of the database; each may raise `UnavailableError`."""
 
     devices: Callable[[Sequence[str]], Mapping[str, Device]]
-    history: Callable[[Sequence[str], Instant | None], Sequence[Reading]]
+    past: Callable[[Mapping[str, Instant | None]], Sequence[Reading]]
+    """What devices are to be judged from; the instant is that of the first reading not judged yet, where known."""
     history_since: Callable[[Mapping[str, Instant]], Sequence[Reading]]
     """The readings of several devices, of each from a moment of its own on."""
     journal: Callable[[Sequence[str]], Sequence[Alarm]]
@@ -102,6 +103,8 @@ class LiveEngine:
         self._met: set[str] = set()
         self._pasts: dict[str, list[Reading]] = {}
         self._journals: dict[str, list[Alarm]] = {}
+        # What the log said at the start: from when on a device's readings were not judged. Until that is written.
+        self._unjudged: dict[str, Instant] = {}
         # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
         self._again: dict[str, Instant] = {}
         self._leading = False
@@ -153,6 +156,8 @@ class LiveEngine:
                         return
                     self._pause()
                     continue
+                if self._position is None:
+                    self._scan(everything=True)  # before any device is met: what was left unjudged says how far back
                 self._judge(handed)
                 now = self._monotonic()
                 if closing or asked or now - scanned_at >= SCAN_SECONDS:
@@ -185,7 +190,9 @@ class LiveEngine:
             if not leading:
                 for identity in self._met:
                     self._engine.forget(identity)
-                for held in (self._met, self._known, self._late, self._unwritten, self._again, self._devices):
+                for held in (
+                    self._met, self._known, self._late, self._unwritten, self._again, self._devices, self._unjudged,
+                ):  # fmt: skip
                     held.clear()
                 self._position = self._written = None
         return leading
@@ -212,12 +219,16 @@ class LiveEngine:
 
     def _scan(self, *, everything: bool) -> None:
         """Judge what the uplink log knows and we do not, and learn up to where everything is judged."""
-        if self._position is None:
-            self._position = self._ports.position()
+        first = self._position is None
+        position = self._ports.position() if self._position is None else self._position
         if self._again:
             again, self._again = self._again, {}
             self._from_database(again)
-        changed = self._ports.changed(self._position, self._known)
+        changed = self._ports.changed(position, self._known)
+        self._position = position
+        if first:
+            for uplink in changed.uplinks:
+                self._unjudged[uplink.device] = min(uplink.since, self._unjudged.get(uplink.device, uplink.since))
         self._judge(self._take(0))
         new = [uplink for uplink in changed.uplinks if uplink.transaction not in self._known]
         due = [uplink for uplink in new if everything or uplink.transaction in self._late]
@@ -290,16 +301,18 @@ class LiveEngine:
         if len(identities) > 1:
             for identity in identities:
                 self._pasts[identity], self._journals[identity] = [], []
-            for reading in self._ports.history(identities, None):
+            for reading in self._ports.past({identity: self._unjudged.get(identity) for identity in identities}):
                 self._pasts[reading.device].append(reading)
             for alarm in self._ports.journal(identities):
                 self._journals[alarm.device].append(alarm)
         self._met.update(identities)
 
     def _history(self, identity: str, since: Instant | None) -> Sequence[Reading]:
-        if since is None and identity in self._pasts:
+        if since is not None:
+            return self._ports.history_since({identity: since})
+        if identity in self._pasts:
             return self._pasts[identity]
-        return self._ports.history([identity], since)
+        return self._ports.past({identity: self._unjudged.get(identity)})
 
     def _journal(self, identity: str) -> Sequence[Alarm]:
         """What the journal holds, with what is judged and not yet written."""
@@ -327,6 +340,7 @@ class LiveEngine:
         announcements = [announcement for announcement in composed if announcement is not None]
         self._ports.record(changes, self._position, announcements)
         self._unwritten, self._written = [], self._position
+        self._unjudged.clear()
         FAILING.set(len(self._engine.failing))
         for change in changes:
             CHANGES.labels(change.kind.value).inc()

@@ -44,7 +44,7 @@ class Journal:
         """The ports of `alerts.live`."""
         return Ports(
             devices,
-            self._history,
+            self._past,
             self._history_since,
             self._occurrences,
             self._position,
@@ -53,8 +53,8 @@ class Journal:
             self._lead,
         )
 
-    def _history(self, identities: Sequence[str], since: Instant | None) -> Sequence[Reading]:
-        return self._session.run(lambda connection: history.readings(connection, identities, since))
+    def _past(self, since: Mapping[str, Instant | None]) -> Sequence[Reading]:
+        return self._session.run(lambda connection: history.past(connection, since))
 
     def _history_since(self, since: Mapping[str, Instant]) -> Sequence[Reading]:
         return self._session.run(lambda connection: history.readings_since(connection, since))

@@ -18,25 +18,60 @@ _MICROSECONDS = "(extract(epoch FROM {}) * 1000000)::bigint"
 
 
 HORIZON = timedelta(days=14)
-"""How much of a device's past is judged again at the most: what comes later than this is stored, but no longer changes
-an alarm. It bounds what a start has to read."""
+"""How much of a device's past is judged again at the most: what comes later than this, after what was judged already,
+is stored, but no longer changes an alarm. It bounds what a start has to read."""
+_LAST_UPLINKS = 20
+"""Among so many the newest sample is looked for: uplinks of one device overtake each other by a few places."""
 
 
-def readings(connection: Connection, identities: Sequence[str], since: Instant | None = None) -> list[Reading]:
-    """The readings of devices from `since` on, by device and sample time; from `HORIZON` before each one's newest
-    reading if None."""
+# Most are not late at all; for the others it is asked what their devices had sent before.
+_BOUNDED = """CASE WHEN f.first >= p.newest - %(horizon)s THEN f.first ELSE greatest(f.first,
+ (SELECT max(b.last_measured_at) FROM (SELECT last_measured_at FROM uplink WHERE device_id = f.device_id
+  AND received_at < %(since)s ORDER BY received_at DESC LIMIT %(last)s) b) - %(horizon)s) END"""
+
+
+_FRESH = f"""
+WITH fresh AS (SELECT u.xid, u.device_id, min(CASE WHEN u.transport = 'import'
+  THEN greatest(u.first_measured_at, p.newest - %(horizon)s) ELSE u.first_measured_at END) AS first
+ FROM uplink u LEFT JOIN latest_pack p USING (device_id) WHERE u.received_at BETWEEN %(since)s AND %(until)s
+ AND u.xid >= %(position)s::text::xid8 AND u.xid <> ALL(%(known)s::text[]::xid8[]) GROUP BY 1, 2)
+SELECT f.xid::text, d.identity, {_MICROSECONDS.format(_BOUNDED)}
+FROM fresh f JOIN device d USING (device_id) LEFT JOIN latest_pack p USING (device_id)
+"""  # noqa: S608 - constants of this module
+
+
+def past(connection: Connection, since: Mapping[str, Instant | None]) -> list[Reading]:
+    """What devices are to be judged from: `HORIZON` before each one's newest reading, or before `since` where that is
+    earlier and was not judged yet; by device and sample time."""
+    with unavailable():
+        rows = connection.execute(
+            f"SELECT d.identity, m.name, {_MICROSECONDS.format('r.measured_at')}, r.value, r.quality"  # noqa: S608
+            " FROM unnest(%(identities)s::text[], %(since)s::timestamptz[]) AS i(identity, since)"
+            " JOIN device d USING (identity) JOIN reading r USING (device_id) JOIN metric m USING (metric_id)"
+            " WHERE r.measured_at >= least(i.since,"
+            "  (SELECT max(l.measured_at) FROM latest l WHERE l.device_id = d.device_id)) - %(horizon)s"
+            " ORDER BY d.identity, r.measured_at, m.name",
+            {
+                "identities": list(since),
+                "since": [None if at is None else moment(at) for at in since.values()],
+                "horizon": HORIZON,
+            },
+        ).fetchall()
+    return [
+        Reading(device, metric, at, value, _QUALITIES[quality])  # type: ignore[arg-type,index]
+        for device, metric, at, value, quality in rows
+    ]
+
+
+def readings(connection: Connection, identities: Sequence[str], since: Instant) -> list[Reading]:
+    """The readings of devices from `since` on, by device and sample time."""
     with unavailable():
         rows = connection.execute(
             f"SELECT d.identity, m.name, {_MICROSECONDS.format('r.measured_at')}, r.value, r.quality"  # noqa: S608
             " FROM device d JOIN reading r USING (device_id) JOIN metric m USING (metric_id)"
-            " WHERE d.identity = ANY(%(identities)s) AND r.measured_at >= coalesce(%(since)s,"
-            "  (SELECT max(l.measured_at) FROM latest l WHERE l.device_id = d.device_id) - %(horizon)s)"
+            " WHERE d.identity = ANY(%(identities)s) AND r.measured_at >= %(since)s"
             " ORDER BY d.identity, r.measured_at, m.name",
-            {
-                "identities": list(identities),
-                "since": None if since is None else moment(since),
-                "horizon": HORIZON,
-            },
+            {"identities": list(identities), "since": moment(since)},
         ).fetchall()
     return [
         Reading(device, metric, at, value, _QUALITIES[quality])  # type: ignore[arg-type,index]
@@ -77,7 +112,8 @@ def changed(connection: Connection, position: int, known: Iterable[int] = ()) ->
     """The uplinks of transactions at or after `position` that are not among the `known` ones.
 
     A transaction that began earlier may commit later; so the safe position is the oldest one still running, and what
-    lies between it and now is seen again.
+    lies between it and now is seen again. `since` of an uplink is never more than `HORIZON` before what its device had
+    sent when these began, however late it is; an import counts as late.
     """
     parameters: dict[str, object] = {"position": position, "known": [str(number) for number in known]}
     with unavailable(), connection.transaction():
@@ -93,11 +129,8 @@ def changed(connection: Connection, position: int, known: Iterable[int] = ()) ->
         if since is None:  # the usual case, asked every second
             return Changed([], max(position, watermark))
         rows = connection.execute(
-            f"SELECT u.xid::text, d.identity, {_MICROSECONDS.format('min(u.first_measured_at)')}"  # noqa: S608
-            " FROM uplink u JOIN device d USING (device_id)"
-            " WHERE u.received_at BETWEEN %(since)s AND %(until)s"
-            " AND u.xid >= %(position)s::text::xid8 AND u.xid <> ALL(%(known)s::text[]::xid8[]) GROUP BY 1, 2",
-            parameters | {"since": since, "until": until},
+            _FRESH,
+            parameters | {"since": since, "until": until, "horizon": HORIZON, "last": _LAST_UPLINKS},
         ).fetchall()
     uplinks = [LoggedUplink(int(str(number)), str(device), int(str(first))) for number, device, first in rows]
     return Changed(uplinks, max(position, watermark))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from typing import TypeVar
 
 import numpy as np
@@ -14,9 +16,9 @@ from alerts.engine import Engine
 from alerts.live import LiveEngine, Ports
 from alerts.rules import shipped_rules
 from devices.alarm import AlarmChange
-from devices.batch import QuarantineRecord
+from devices.batch import Batch, QuarantineRecord, UplinkRecord
 from devices.codecs.senml import encode_json
-from devices.model import MINUTE, SECOND, Device, Measurement, Reason, Transport, Uplink
+from devices.model import DAY, HOUR, MINUTE, SECOND, Device, Measurement, Reading, Reason, Transport, Uplink, moment
 from devices.profile import shipped_profiles
 from headworks.redecode import redecode
 from storage import history, journal
@@ -48,14 +50,20 @@ class Silent:
 def engine(registered: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveEngine]:
     """A live engine that has judged everything there is, and to which nothing is handed over."""
     monkeypatch.setattr(live, "SCAN_SECONDS", 0.05)
-    with connect(registered) as own:
+    with judging(registered) as running:
+        yield running
+
+
+@contextmanager
+def judging(url: str) -> Iterator[LiveEngine]:
+    with connect(url) as own:
 
         def devices(identities: Sequence[str]) -> Mapping[str, Device]:
             return {name: entry.device for name, entry in find(own, identities).items()}
 
         ports = Ports(
             devices=devices,
-            history=lambda identities, since: history.readings(own, identities, since),
+            past=lambda since: history.past(own, since),
             history_since=lambda since: history.readings_since(own, since),
             journal=lambda identities: journal.occurrences(own, identities),
             position=lambda: journal.position(own),
@@ -68,6 +76,31 @@ def engine(registered: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveEng
         assert running.wait_idle(10)
         yield running
         running.close(5)
+
+
+def test_what_was_left_unjudged_is_judged_however_long_ago(registered: str) -> None:
+    writer = Writer(registered)
+
+    def commit(day: int, *, hot: bool = False, late: int = 0) -> None:
+        # A day has a quarter of an hour here, hot or not, and comes so many days late.
+        at, value = T0 + day * DAY, 95.0 if hot else 60.0
+        readings = [Reading(PUMP.identity, "bearing_temperature", at + i * MINUTE, value) for i in range(15)]
+        writer.commit(
+            Batch([UplinkRecord(Uplink(Transport.COAP, b"x", at + HOUR + late * DAY), PUMP.identity, readings)])
+        )
+
+    commit(0)
+    with judging(registered):
+        pass
+    # The engine is away for ten weeks, in which there are alarms, the first of them long before its usual horizon; then
+    # readings come that are late even for what was judged.
+    for day in range(1, 70):
+        commit(day, hot=day % 10 == 5)
+    commit(-40, hot=True, late=110)
+    with judging(registered), connect(registered) as connection:
+        days = [(since - moment(T0)).days for _, _, since in alarms(connection) if isinstance(since, datetime)]
+        assert sorted(days) == [5, 15, 25, 35, 45, 55, 65]
+    writer.close()
 
 
 def alarms(connection: Connection) -> list[tuple[object, ...]]:

@@ -53,7 +53,7 @@ def test_a_batch_is_stored_with_its_log_and_latest_values(registered: str, write
     )
     assert (done.stored, done.duplicates, done.refused) == (3, 0, ())
     with connect(registered) as connection:
-        assert history.readings(connection, [PUMP.identity]) == [reading("flow", value=12.5), reading()]
+        assert history.past(connection, {PUMP.identity: None}) == [reading("flow", value=12.5), reading()]
         pump = find(connection, [PUMP.identity])[PUMP.identity]
         assert [
             (entry.metric, entry.value, entry.unit, entry.quality) for entry in latest(connection, pump.device_id)
@@ -91,7 +91,7 @@ def test_another_value_for_a_stored_reading_is_kept_in_quarantine(
         (Reason.CONFLICTING_VALUE, b"other", 1)
     ]
     with connect(registered) as connection:
-        assert history.readings(connection, [PUMP.identity]) == [reading("flow"), reading(value=4.2)]
+        assert history.past(connection, {PUMP.identity: None}) == [reading("flow"), reading(value=4.2)]
     assert rows(registered, "SELECT reason, payload FROM quarantine") == [("conflicting_value", b"other")]
 
 
@@ -224,7 +224,7 @@ def test_whatever_arrives_how_often_each_key_is_stored_once_with_its_first_value
                 conflicts += expected.setdefault((metric, T0 + at), float(value)) != value
         writer.commit(Batch(uplinks))
     with connect(registered) as connection:
-        stored = {(r.metric, r.measured_at): r.value for r in history.readings(connection, [PUMP.identity])}
+        stored = {(r.metric, r.measured_at): r.value for r in history.past(connection, {PUMP.identity: None})}
         assert stored == expected
         assert counts(connection).readings == len(expected)
         assert bool(counts(connection).quarantined.get("conflicting_value")) == bool(conflicts)
@@ -304,7 +304,7 @@ def test_the_plain_edition_stores_and_aggregates_the_same(plain_url: str, regist
         writer.close()
         assert (done.stored, done.duplicates) == (10, 10)
         with connect(url) as connection:
-            assert history.readings(connection, [PUMP.identity]) == values
+            assert history.past(connection, {PUMP.identity: None}) == values
         hours = rows(url, "SELECT bucket, min_value, max_value, avg_value, readings FROM reading_hourly ORDER BY 1")
         days = rows(url, "SELECT bucket, readings FROM reading_daily ORDER BY 1")
         found.append((hours, days))
@@ -413,7 +413,7 @@ def test_the_past_that_is_judged_again_is_bounded(registered: str, writer: Write
     days = [reading(at=T0 - i * 24 * 60 * MINUTE) for i in range(30)]
     writer.commit(Batch([record(days), record([reading(device=VALVE.identity)])]))
     with connect(registered) as connection:
-        found = history.readings(connection, [PUMP.identity, VALVE.identity])
+        found = history.past(connection, {PUMP.identity: None, VALVE.identity: None})
         assert sum(entry.device == PUMP.identity for entry in found) == 15
         assert sum(entry.device == VALVE.identity for entry in found) == 1
         assert len(history.readings(connection, [PUMP.identity], T0 - 30 * 24 * 60 * MINUTE)) == 30
@@ -436,4 +436,4 @@ def test_quality_survives_storage(registered: str, writer: Writer) -> None:
     bad = reading()._replace(quality=Quality.BAD)
     writer.commit(Batch([record([bad])]))
     with connect(registered) as connection:
-        assert history.readings(connection, [PUMP.identity]) == [bad]
+        assert history.past(connection, {PUMP.identity: None}) == [bad]

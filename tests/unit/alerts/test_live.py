@@ -50,7 +50,7 @@ class Database:
     def ports(self) -> Ports:
         return Ports(
             self._devices,
-            self._history,
+            self._past,
             self._history_since,
             self._journal,
             lambda: self.position,
@@ -67,16 +67,16 @@ class Database:
         self._check()
         return {identity: replace(DEVICE, identity=identity) for identity in identities}
 
-    def _history(self, identities: Sequence[str], since: Instant | None) -> list[Reading]:
+    def _past(self, since: Mapping[str, Instant | None]) -> list[Reading]:
+        return self._history_since(dict.fromkeys(since, -(10**18)))
+
+    def _history_since(self, since: Mapping[str, Instant]) -> list[Reading]:
         self._check()
-        if self.broken & set(identities):
+        if self.broken & since.keys():
             raise RuntimeError("a defect that this device meets")
         with self._lock:
             stored = [reading for _, batch in self.commits for reading in batch]
-        return [r for r in stored if r.device in identities and (since is None or r.measured_at >= since)]
-
-    def _history_since(self, since: Mapping[str, Instant]) -> list[Reading]:
-        return [reading for identity, first in since.items() for reading in self._history([identity], first)]
+        return [r for r in stored if r.device in since and r.measured_at >= since[r.device]]
 
     def _journal(self, identities: Sequence[str]) -> list[Alarm]:
         self._check()
