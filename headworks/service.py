@@ -31,7 +31,7 @@ from headworks.session import Session
 from headworks.settings import Settings
 from headworks.telling import Telling
 from headworks.upkeep import Upkeep
-from ingest.coap import CoapGateway
+from ingest.coap import CoapGateway, Limits
 from ingest.directory import Directory
 from ingest.mqtt import Broker, MqttGateway
 from ingest.pipeline import Done, Pipeline
@@ -119,7 +119,12 @@ class Platform:
             spool=self._spool,
         )
         self._coap = CoapGateway(
-            settings.coap_host, settings.coap_port, self._submit_coap, clock.now, shared=bool(settings.instance)
+            settings.coap_host,
+            settings.coap_port,
+            self._submit_coap,
+            clock.now,
+            shared=bool(settings.instance),
+            limits=Limits(settings.coap_source_rate, settings.coap_device_rate),
         )
         self._mqtt = MqttGateway(self._broker, self._submit_mqtt, clock.now, instance=settings.instance)
         self._upkeeping = Session(database_url, "headworks upkeep")

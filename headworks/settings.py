@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     cache_dir: Path | None = Field(default=None, description="Where the fetched services are kept")
     coap_host: str = "127.0.0.1"
     coap_port: Port = 5683
+    coap_source_rate: float = Field(
+        default=1000.0, ge=0, description="Uplinks a second that one address may send by CoAP; 0 is no limit"
+    )
+    coap_device_rate: float = Field(
+        default=2.0, ge=0, description="Uplinks a second of one device by CoAP, after a burst of 240; 0 is no limit"
+    )
     mqtt_port: Port = Field(default=1883, description="Port of the embedded broker (another is chosen if it is taken)")
     http_host: str = "127.0.0.1"
     http_port: Port = 8080

@@ -15,15 +15,17 @@ POST = 0x02
 CHANGED = 0x44
 
 _VERSION = 1
-_URI_HOST, _URI_PORT, _URI_PATH, _CONTENT_FORMAT, _MAX_AGE = 3, 7, 11, 12, 14
+_URI_HOST, _URI_PORT, _URI_PATH, _CONTENT_FORMAT, _MAX_AGE, _URI_QUERY = 3, 7, 11, 12, 14, 15
 _MARKER = 0xFF
 _HEADER = 4
 _TOKEN_LIMIT = 8
 _ONE_BYTE, _TWO_BYTES = 13, 14
+NOW = "now"
+"""The query (`/telemetry/…?now`) by which a device asks for the time in its answer."""
 
 
 class Plain(NamedTuple):
-    """A POST with nothing but a path, a content format and a payload."""
+    """A POST with nothing but a path, a content format, a payload, and perhaps the wish to be told the time."""
 
     confirmable: bool
     mid: int
@@ -31,6 +33,7 @@ class Plain(NamedTuple):
     path: tuple[str, ...]
     content_format: int | None
     payload: bytes
+    asks_now: bool = False
 
 
 class Other(Enum):
@@ -57,6 +60,7 @@ def parse(datagram: bytes) -> Plain | Other:  # noqa: C901 - one pass over one d
     token = datagram[_HEADER:at]
     path: list[str] = []
     content_format: int | None = None
+    asks_now = False
     number = 0
     end = len(datagram)
     try:
@@ -65,7 +69,7 @@ def parse(datagram: bytes) -> Plain | Other:  # noqa: C901 - one pass over one d
             if head == _MARKER:
                 if at + 1 == end:
                     return Other.MALFORMED  # a marker with nothing behind it
-                return Plain(kind == CONFIRMABLE, mid, token, tuple(path), content_format, datagram[at + 1 :])
+                return Plain(kind == CONFIRMABLE, mid, token, tuple(path), content_format, datagram[at + 1 :], asks_now)
             at += 1
             delta, length = head >> 4, head & 15
             if delta >= _ONE_BYTE:
@@ -83,13 +87,15 @@ def parse(datagram: bytes) -> Plain | Other:  # noqa: C901 - one pass over one d
                 if content_format is not None or length > 2:
                     return Other.UNUSUAL
                 content_format = int.from_bytes(value)
+            elif number == _URI_QUERY and value == b"now":
+                asks_now = True
             elif number not in (_URI_HOST, _URI_PORT):
                 return Other.UNUSUAL
     except UnicodeDecodeError:
         return Other.UNUSUAL
     except (IndexError, ValueError):
         return Other.MALFORMED
-    return Plain(kind == CONFIRMABLE, mid, token, tuple(path), content_format, b"")
+    return Plain(kind == CONFIRMABLE, mid, token, tuple(path), content_format, b"", asks_now)
 
 
 def _extended(datagram: bytes, nibble: int, at: int) -> tuple[int, int]:
@@ -107,12 +113,35 @@ def empty(kind: int, mid: int) -> bytes:
 
 
 def response(
-    kind: int, code: int, mid: int, token: bytes, *, max_age: int | None = None, diagnostic: bytes = b""
+    kind: int,
+    code: int,
+    mid: int,
+    token: bytes,
+    *,
+    max_age: int | None = None,
+    content_format: int | None = None,
+    payload: bytes = b"",
 ) -> bytes:
-    """A response; `diagnostic` is text for people (section 5.5.2)."""
+    """A response; without a content format its payload is text for people (section 5.5.2)."""
     head = bytes((_VERSION << 6 | kind << 4 | len(token), code, mid >> 8, mid & 0xFF))
     options = b""
-    if max_age is not None:
-        value = max_age.to_bytes((max_age.bit_length() + 7) // 8)
-        options = bytes((_ONE_BYTE << 4 | len(value), _MAX_AGE - 13)) + value
-    return b"".join((head, token, options, b"\xff" + diagnostic if diagnostic else b""))
+    number = 0
+    for option, value in ((_CONTENT_FORMAT, content_format), (_MAX_AGE, max_age)):
+        if value is not None:
+            encoded = value.to_bytes((value.bit_length() + 7) // 8)
+            delta = option - number
+            # A delta from 13 on has a byte of its own; both lengths are short.
+            first = (
+                bytes((delta << 4 | len(encoded),))
+                if delta < _ONE_BYTE
+                else bytes((_ONE_BYTE << 4 | len(encoded), delta - _ONE_BYTE))
+            )
+            options += first + encoded
+            number = option
+    return b"".join((head, token, options, b"\xff" + payload if payload else b""))
+
+
+def with_payload(datagram: bytes, payload: bytes) -> bytes:
+    """A response of ours with another payload in the place of its own."""
+    marker = datagram.index(_MARKER, _HEADER + (datagram[0] & 15))
+    return datagram[: marker + 1] + payload

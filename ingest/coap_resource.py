@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
+import cbor2
 from aiocoap import CHANGED, CONTENT, FORBIDDEN, METHOD_NOT_ALLOWED, NOT_FOUND, POST, Code, Message, resource
 from aiocoap.numbers import OptionNumber, codes
 
 from devices.model import Instant, Reason, Transport, Uplink
+from ingest.coap_blocks import Blocks, Step
+from ingest.coap_message import NOW
 from ingest.outcome import Outcome, Verdict
 from ingest.pipeline import Done
 
@@ -29,6 +32,13 @@ _CODES = {
 }
 """Every other reason is 4.22: the message was understood, but nothing in it can be used."""
 
+_STEPS = {
+    Step.CONTINUE: codes.CONTINUE,
+    Step.BAD: codes.BAD_REQUEST,
+    Step.INCOMPLETE: codes.REQUEST_ENTITY_INCOMPLETE,
+    Step.TOO_LARGE: codes.REQUEST_ENTITY_TOO_LARGE,
+}
+
 _UNDERSTOOD = {
     int(number)
     for number in (
@@ -38,7 +48,20 @@ _UNDERSTOOD = {
 }  # fmt: skip
 """Critical options; any other must be answered with 4.02 (RFC 7252 section 5.4.1)."""
 
+TOO_MANY = int(codes.TOO_MANY_REQUESTS)
+CBOR = 60
+"""The content format of `now_payload`."""
+
 _LINKS = b'</telemetry>;rt="headworks.telemetry";ct="110 112";title="POST SenML here, or to the root"'
+
+
+def now_payload(now: Instant) -> bytes:
+    """What a device that asks for it (`?now`) finds in its 2.04, so that its clock is set without a request more: CBOR,
+    `{"now": milliseconds since 1970 (UTC), "more": whether something waits for it here}`.
+
+    Nothing is ever sent to a device on its own account yet, so `more` is false: it may release its radio at once.
+    """
+    return cbor2.dumps({"now": now // 1000, "more": False})
 
 
 class Answer(NamedTuple):
@@ -79,13 +102,14 @@ class Resource(resource.Resource):
         self._submit = submit
         self._clock = clock
         self._waiting = 0
+        self._blocks = Blocks(MAX_PAYLOAD)
         self.idle = asyncio.Event()
         """Set while no request waits for its commit."""
         self.idle.set()
 
     async def needs_blockwise_assembly(self, request: Message) -> bool:
-        """Always: a backlog is one uplink, however many blocks it comes in."""
-        return True
+        """Never: aiocoap would keep as many blocks of as many peers as they care to send."""
+        return False
 
     async def render(self, request: Message) -> Message:
         """Answer one assembled request."""
@@ -104,19 +128,38 @@ class Resource(resource.Resource):
             return Message(code=NOT_FOUND, payload=b"POST to /telemetry/<identity>, /telemetry or /")
         if request.code != POST:
             return Message(code=METHOD_NOT_ALLOWED, payload=b"POST SenML here")
-        if len(request.payload) > MAX_PAYLOAD:
+        block = request.opt.block1
+        payload = self._whole(request, path) if block else request.payload
+        if isinstance(payload, Step):
+            return Message(code=_STEPS[payload], block1=block)
+        if len(payload) > MAX_PAYLOAD:
             return Message(code=codes.REQUEST_ENTITY_TOO_LARGE)
         content_format = request.opt.content_format
         uplink = Uplink(
             transport=Transport.COAP,
-            payload=request.payload,
+            payload=payload,
             received_at=self._clock(),
             identity=identity,
             content_format=None if content_format is None else int(content_format),
             source=str(request.remote.hostinfo),
         )
         code, max_age, text = answer(await self._stored(uplink))
-        return Message(code=Code(code), payload=text, **({} if max_age is None else {"max_age": max_age}))
+        options: dict[str, object] = {"block1": block} if block else {}
+        if max_age is not None:
+            options["max_age"] = max_age
+        if code == int(CHANGED) and NOW in request.opt.uri_query:
+            text = now_payload(self._clock())
+            options["content_format"] = CBOR
+        return Message(code=Code(code), payload=text, **options)
+
+    def _whole(self, request: Message, path: tuple[str, ...]) -> bytes | Step:
+        """A request's payload with its last block."""
+        block = request.opt.block1
+        key = (request.remote.blockwise_key, path)
+        return self._blocks.take(
+            key, block.block_number, block.size, request.payload, asyncio.get_running_loop().time(),
+            more=block.more, announced=request.opt.size1 or 0,
+        )  # fmt: skip
 
     async def _stored(self, uplink: Uplink) -> Outcome:
         """Hand the uplink to the pipeline and wait for its commit, which happens in another thread."""

@@ -7,7 +7,6 @@ document; the locked version is what the tests run with.
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Any, Self
 
 from aiocoap import Context, interfaces
@@ -15,6 +14,7 @@ from aiocoap.numbers.constants import COAP_PORT, MAX_REGULAR_BLOCK_SIZE_EXP
 from aiocoap.transports.generic_udp import GenericMessageInterface
 from aiocoap.util import hostportjoin
 
+from ingest.coap_door import Door
 from ingest.coap_resource import Resource
 
 
@@ -26,14 +26,14 @@ class _Remote(interfaces.EndpointAddress):
     is_multicast_locally = False
     maximum_block_size_exp = MAX_REGULAR_BLOCK_SIZE_EXP
 
-    def __init__(self, door: socket.socket, address: Any) -> None:
+    def __init__(self, door: Door, address: Any) -> None:
         self._door = door
         self.address = address
 
     def send(self, datagram: bytes) -> None:
         """Write a datagram to this peer; one that cannot be sent is lost, as on the way."""
         try:
-            self._door.sendto(datagram, self.address)
+            self._door.send(datagram, self.address)
         except OSError:
             return
 
@@ -51,7 +51,7 @@ class _Remote(interfaces.EndpointAddress):
     @property
     def hostinfo_local(self) -> str:
         """Our own `host:port`."""
-        return _hostinfo(self._door.getsockname())
+        return _hostinfo(self._door.name)
 
     @property
     def uri_base(self) -> str:
@@ -96,13 +96,13 @@ class _Interface(GenericMessageInterface):
 class Rest:
     """A running aiocoap context on a foreign socket."""
 
-    def __init__(self, context: Context, interface: _Interface, door: socket.socket) -> None:
+    def __init__(self, context: Context, interface: _Interface, door: Door) -> None:
         self._context = context
         self._interface = interface
         self._door = door
 
     @classmethod
-    async def start(cls, site: Resource, door: socket.socket) -> Self:
+    async def start(cls, site: Resource, door: Door) -> Self:
         """Start aiocoap."""
         loop = asyncio.get_running_loop()
         context = Context(loop=loop, serversite=site, loggername="coap-server")

@@ -27,3 +27,4 @@ STORE_AVAILABLE = Gauge("headworks_store_available", "1 while the last commit su
 BROKER_CONNECTED = Gauge("headworks_broker_connected", "1 while the MQTT gateway is connected to its broker")
 STALE_ACKS = Counter("headworks_stale_acknowledgements", "MQTT acknowledgements not sent as the connection had changed")
 COAP_MALFORMED = Counter("headworks_coap_malformed", "Datagrams that are no CoAP messages")
+COAP_TOO_MANY = Counter("headworks_coap_too_many", "Requests answered 4.29 as their sender is above its rate")

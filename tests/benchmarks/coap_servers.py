@@ -74,7 +74,7 @@ class _Bare(asyncio.DatagramProtocol):
         self._transport.sendto(response(ACKNOWLEDGEMENT, CHANGED_CODE, message.mid, message.token), address)
 
 
-class _Resource(resource.Resource, resource.PathCapable):
+class _Resource(resource.Resource, resource.PathCapable):  # type: ignore[misc]
     async def render_post(self, request: Message) -> Message:
         content_format = request.opt.content_format
         _take(
@@ -85,6 +85,7 @@ class _Resource(resource.Resource, resource.PathCapable):
 
 async def _serve(kind: str, port: int) -> None:
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # as `headworks serve` has it
     match kind:
         case "gateway":
             await CoapGateway("127.0.0.1", port, _Pipeline().submit, lambda: RECEIVED).open()

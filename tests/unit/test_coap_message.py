@@ -78,7 +78,7 @@ def test_any_bytes_are_read_without_an_exception(datagram: bytes) -> None:
 
 @given(token=st.binary(max_size=8), max_age=st.none() | st.integers(0, 2**32 - 1), text=st.binary(max_size=50))
 def test_responses_are_read_by_aiocoap_as_they_were_meant(token: bytes, max_age: int | None, text: bytes) -> None:
-    datagram = response(ACKNOWLEDGEMENT, CHANGED, 7, token, max_age=max_age, diagnostic=text)
+    datagram = response(ACKNOWLEDGEMENT, CHANGED, 7, token, max_age=max_age, payload=text)
     message = aiocoap.Message.decode(datagram)
     assert (message.code, message.mid, message.token, message.payload) == (aiocoap.CHANGED, 7, token, text)
     assert message.opt.max_age == max_age
