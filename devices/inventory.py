@@ -89,6 +89,6 @@ def _device(row: Mapping[str | None, str | list[str] | None], profiles: Mapping[
     status = str(row.get("status") or DeviceStatus.ACTIVE.value)
     if status not in list(DeviceStatus):
         raise ValueError(f"status: {status!r} is neither ‘active’ nor ‘retired’")
-    device = Device(**texts, design=design, status=DeviceStatus(status))
+    device = Device(**texts, design=design, status=DeviceStatus(status))  # type: ignore[arg-type]  # names of texts
     check_device(device, profiles)
     return device

@@ -88,6 +88,8 @@ class Reason(StrEnum):
     """The device is registered with a profile that is not installed here."""
     IDENTITY_MISMATCH = "identity_mismatch"
     """The payload speaks for another device than the one the transport established: a security event."""
+    NOT_AUTHENTICATED = "not_authenticated"
+    """The device has a credential for this transport and came without it: a security event."""
     UNKNOWN_METRIC = "unknown_metric"
     """The device's profile has no such metric."""
     UNIT_MISMATCH = "unit_mismatch"
@@ -111,7 +113,8 @@ class Uplink:
     `identity` is what the transport established (URI, topic, security context), or None where only the payload names
     the device. `content_format` is the CoAP number, or None where the sender gave none. `codec` is what the address
     (a topic) says that the payload is; None leaves that to the content format and the device's profile. `source` is
-    for people: a peer address or a topic; it never identifies a device (NAT rebinding changes it).
+    for people: a peer address or a topic; it never identifies a device (NAT rebinding changes it). `authenticated` is
+    the device that the transport has proved to speak (by a security context), None where it has proved nothing.
     """
 
     transport: Transport
@@ -121,6 +124,7 @@ class Uplink:
     content_format: int | None = None
     source: str = ""
     codec: Codec | None = None
+    authenticated: str | None = None
 
 
 class Measurement(NamedTuple):
@@ -184,3 +188,5 @@ class Device:
     serial: str = ""
     design: Mapping[str, float] = field(default_factory=dict)
     status: DeviceStatus = DeviceStatus.ACTIVE
+    protected: bool = False
+    """Whether it has a credential for CoAP, so that nothing in its name is taken there without."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,17 +10,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from devices.credential import CredentialKind
 from devices.document import suggest
 from devices.inventory import check_device, parse_inventory, write_inventory
 from devices.model import Device
 from headworks.cli_profiles import print_profile, print_profiles
+from headworks.keys import KeyFileError, load_seal
 from headworks.profiles import load_profile_files
 from headworks.running import database_url
 from headworks.settings import load_settings
-from storage import registry
+from storage import credentials, registry
+from storage.credentials import NoSuchDeviceError
 from storage.database import Connection, connect
 
-app = typer.Typer(help="The device registry: add, import, export, list, show, retire.", no_args_is_help=True)
+app = typer.Typer(help="The device registry: add, import, export, list, show, rotate, retire.", no_args_is_help=True)
 out = Console(highlight=False)
 
 
@@ -122,6 +126,45 @@ def retire(identity: str) -> None:
         done = registry.retire(connection, identity)
     typer.echo(f"retired {identity}" if done else f"headworks: {identity!r} is not registered", err=not done)
     raise typer.Exit(0 if done else 1)
+
+
+@app.command()
+def rotate(
+    identity: Annotated[str, typer.Argument(help="The device's identity")],
+    kind: Annotated[CredentialKind, typer.Option(help="oscore, or psk for CoAP over DTLS")] = CredentialKind.OSCORE,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the credential away instead")] = False,  # noqa: FBT002
+) -> None:
+    """Give a device a new secret, and print it this once; the last one is void within half a minute.
+
+    A device with a secret for CoAP is not heard there without it.
+    """
+    if kind is CredentialKind.MQTT:
+        raise typer.BadParameter("the broker has the passwords of MQTT devices", param_hint="--kind")
+    settings = load_settings()
+    try:
+        with _connect() as connection:
+            if remove:
+                done = credentials.remove(connection, identity, kind)
+                typer.echo(f"{identity} has no {kind.value} credential" + (" any more" if done else ""))
+                return
+            seal = load_seal(settings.key_path)
+            if kind is CredentialKind.PSK:
+                key = credentials.make_psk(connection, seal, identity)
+                found = {"psk_identity": identity, "psk": key.hex()}
+            else:
+                keys = credentials.make_oscore(connection, seal, identity)
+                found = {
+                    "sender_id": keys.device_id.hex(),
+                    "recipient_id": keys.server_id.hex(),
+                    "master_secret": keys.secret.hex(),
+                    "master_salt": keys.salt.hex(),
+                    "aead": "AES-CCM-16-64-128",
+                    "hkdf": "SHA-256",
+                }
+    except (NoSuchDeviceError, KeyFileError) as error:
+        typer.echo(f"headworks: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps({"identity": identity} | found, indent=2))
 
 
 @app.command()

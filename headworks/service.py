@@ -24,6 +24,7 @@ from devices.errors import UnavailableError
 from devices.model import Device, Uplink
 from devices.profile import Profile
 from headworks import clock
+from headworks.credentials import Credentials
 from headworks.http import HttpDoor
 from headworks.judging import Journal
 from headworks.profiles import load_profile_files
@@ -34,6 +35,7 @@ from headworks.upkeep import Upkeep
 from ingest.coap import CoapGateway, Limits
 from ingest.directory import Directory
 from ingest.mqtt import Broker, MqttGateway
+from ingest.oscore import Oscore
 from ingest.pipeline import Done, Pipeline
 from storage.database import Server, connect, server
 from storage.maintenance import Keep
@@ -118,6 +120,7 @@ class Platform:
             time.monotonic,
             spool=self._spool,
         )
+        self._credentials = Session(database_url, "headworks credentials")
         self._coap = CoapGateway(
             settings.coap_host,
             settings.coap_port,
@@ -125,6 +128,7 @@ class Platform:
             clock.now,
             shared=bool(settings.instance),
             limits=Limits(settings.coap_source_rate, settings.coap_device_rate),
+            oscore=Oscore(Credentials(self._credentials, settings.key_path)),
         )
         self._mqtt = MqttGateway(self._broker, self._submit_mqtt, clock.now, instance=settings.instance)
         self._upkeeping = Session(database_url, "headworks upkeep")
@@ -185,7 +189,8 @@ class Platform:
         await asyncio.to_thread(self._engine.close, 10)
         await asyncio.to_thread(self._telling.close, 5)
         await asyncio.to_thread(self._upkeep.close, 5)
-        for connection in (self._writer, self._lookup, self._judging, self._upkeeping, self._spool):
+        held = (self._writer, self._lookup, self._judging, self._upkeeping, self._credentials, self._spool)
+        for connection in held:
             if connection is not None:
                 connection.close()
         log.info("platform.stopped")

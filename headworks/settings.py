@@ -99,8 +99,16 @@ class Settings(BaseSettings):
     keep_readings_days: int = Field(default=730, ge=0, description="How long readings are kept; 0 is for ever")
     keep_uplinks_days: int = Field(default=90, ge=0, description="How long the uplink log is kept; 0 is for ever")
     keep_quarantine_days: int = Field(default=90, ge=0, description="How long quarantine is kept; 0 is for ever")
+    key_file: Path | None = Field(
+        default=None, description="The key that seals devices' secrets [default: secret.key in the state folder]"
+    )
     log_level: str = Field(default="info", pattern="(?i)^(debug|info|warning|error)$")
     log_format: LogFormat = LogFormat.AUTO
+
+    @property
+    def key_path(self) -> Path:
+        """The file with the key that seals devices' secrets."""
+        return self.key_file or self.state_dir / "secret.key"
 
     @property
     def spool_path(self) -> Path | None:

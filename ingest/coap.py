@@ -38,6 +38,7 @@ from ingest.coap_message import (
 from ingest.coap_resource import CBOR, MAX_PAYLOAD, TOO_MANY, Answer, Resource, answer, identity_of, now_payload
 from ingest.coap_rest import Rest
 from ingest.limits import Rate
+from ingest.oscore import Oscore
 from ingest.outcome import Outcome, Verdict
 from ingest.pipeline import Done
 
@@ -119,10 +120,12 @@ class CoapGateway:
         *,
         shared: bool = False,
         limits: Limits | None = None,
+        oscore: Oscore | None = None,
     ) -> None:
         self._bind = (host, port)
         self._shared = shared
         self._limits = limits
+        self._oscore = oscore
         self._submit = submit
         self._clock = clock
         self._door: Door | None = None
@@ -146,7 +149,7 @@ class CoapGateway:
         """Bind and serve; `OSError` where the address is taken."""
         self._loop = asyncio.get_running_loop()
         self._door = door = Door(*self._bind, shared=self._shared)
-        self._resource = Resource(self._submit, self._clock)
+        self._resource = Resource(self._submit, self._clock, self._oscore)
         self._rest = await Rest.start(self._resource, door)
         self._loop.add_reader(door.fileno(), self._readable)
         self._turned_at = self._loop.time()
@@ -166,6 +169,8 @@ class CoapGateway:
             self._timer.cancel()
         self._loop.remove_reader(self._door.fileno())
         await self._rest.stop()
+        if self._oscore is not None:
+            await self._oscore.close()
         self._door.close()
         self._door = None
 

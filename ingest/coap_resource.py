@@ -13,6 +13,7 @@ from aiocoap.numbers import OptionNumber, codes
 from devices.model import Instant, Reason, Transport, Uplink
 from ingest.coap_blocks import Blocks, Step
 from ingest.coap_message import NOW
+from ingest.oscore import Oscore
 from ingest.outcome import Outcome, Verdict
 from ingest.pipeline import Done
 
@@ -28,6 +29,7 @@ _CODES = {
     Reason.TOO_LARGE: codes.REQUEST_ENTITY_TOO_LARGE,
     Reason.UNKNOWN_DEVICE: FORBIDDEN,
     Reason.IDENTITY_MISMATCH: FORBIDDEN,
+    Reason.NOT_AUTHENTICATED: codes.UNAUTHORIZED,
     Reason.UNKNOWN_PROFILE: FORBIDDEN,
 }
 """Every other reason is 4.22: the message was understood, but nothing in it can be used."""
@@ -64,6 +66,10 @@ def now_payload(now: Instant) -> bytes:
     return cbor2.dumps({"now": now // 1000, "more": False})
 
 
+_SILENCE = 26
+"""No-Response (RFC 7967) for every class of codes: aiocoap then answers nothing."""
+
+
 class Answer(NamedTuple):
     """A response without its envelope: code, Max-Age in seconds, diagnostic text (RFC 7252 section 5.5.2)."""
 
@@ -97,8 +103,9 @@ def identity_of(path: tuple[str, ...]) -> tuple[str | None, bool]:
 class Resource(resource.Resource):
     """All paths in one resource: an aiocoap `Site` would copy every message once more."""
 
-    def __init__(self, submit: Submit, clock: Callable[[], Instant]) -> None:
+    def __init__(self, submit: Submit, clock: Callable[[], Instant], oscore: Oscore | None = None) -> None:
         super().__init__()
+        self._oscore = oscore
         self._submit = submit
         self._clock = clock
         self._waiting = 0
@@ -112,7 +119,13 @@ class Resource(resource.Resource):
         return False
 
     async def render(self, request: Message) -> Message:
-        """Answer one assembled request."""
+        """Answer one request, protected or not."""
+        if self._oscore is None or request.opt.oscore is None:
+            return await self._render(request, None)
+        answer = await self._oscore.answer(request, self._render)
+        return Message(code=CHANGED, no_response=_SILENCE) if answer is None else answer
+
+    async def _render(self, request: Message, authenticated: str | None) -> Message:
         foreign = [
             int(option.number)
             for option in request.opt.option_list()
@@ -129,7 +142,7 @@ class Resource(resource.Resource):
         if request.code != POST:
             return Message(code=METHOD_NOT_ALLOWED, payload=b"POST SenML here")
         block = request.opt.block1
-        payload = self._whole(request, path) if block else request.payload
+        payload = self._whole(request, path, authenticated) if block else request.payload
         if isinstance(payload, Step):
             return Message(code=_STEPS[payload], block1=block)
         if len(payload) > MAX_PAYLOAD:
@@ -142,6 +155,7 @@ class Resource(resource.Resource):
             identity=identity,
             content_format=None if content_format is None else int(content_format),
             source=str(request.remote.hostinfo),
+            authenticated=authenticated,
         )
         code, max_age, text = answer(await self._stored(uplink))
         options: dict[str, object] = {"block1": block} if block else {}
@@ -152,10 +166,11 @@ class Resource(resource.Resource):
             options["content_format"] = CBOR
         return Message(code=Code(code), payload=text, **options)
 
-    def _whole(self, request: Message, path: tuple[str, ...]) -> bytes | Step:
+    def _whole(self, request: Message, path: tuple[str, ...], authenticated: str | None) -> bytes | Step:
         """A request's payload with its last block."""
         block = request.opt.block1
-        key = (request.remote.blockwise_key, path)
+        # A device that has proved who it is may come from another address on the way.
+        key = authenticated or (request.remote.blockwise_key, path)
         return self._blocks.take(
             key, block.block_number, block.size, request.payload, asyncio.get_running_loop().time(),
             more=block.more, announced=request.opt.size1 or 0,

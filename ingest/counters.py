@@ -28,3 +28,9 @@ BROKER_CONNECTED = Gauge("headworks_broker_connected", "1 while the MQTT gateway
 STALE_ACKS = Counter("headworks_stale_acknowledgements", "MQTT acknowledgements not sent as the connection had changed")
 COAP_MALFORMED = Counter("headworks_coap_malformed", "Datagrams that are no CoAP messages")
 COAP_TOO_MANY = Counter("headworks_coap_too_many", "Requests answered 4.29 as their sender is above its rate")
+OSCORE_REFUSED = Counter("headworks_oscore_refused", "Protected requests whose protection was not accepted", ["why"])
+SECURITY_EVENTS = Counter(
+    "headworks_security_events",
+    "Uplinks that claimed to be another device's, or did not prove to be their own",
+    ["reason"],
+)

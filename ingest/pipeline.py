@@ -20,10 +20,13 @@ from devices.errors import UnavailableError
 from devices.model import Reason, Uplink
 from devices.profile import Profile
 from ingest import counters
+from ingest.limits import Rate
 from ingest.outcome import STORED, Outcome, Verdict
 from ingest.translate import Resolve, translate
 
 log = structlog.get_logger()
+
+_SECURITY = frozenset({Reason.IDENTITY_MISMATCH, Reason.NOT_AUTHENTICATED})
 
 Done = Callable[[Outcome], None]
 
@@ -101,6 +104,7 @@ class Pipeline:
         self._resolve = resolve
         self._profiles = profiles
         self._judge = judge
+        self._warnings = Rate(1.0, 20)
         self._monotonic = monotonic
         self._limits = limits or Limits()
         self._spool = spool
@@ -372,14 +376,27 @@ class Pipeline:
         except Exception:  # one gateway's defect must not cost the others their answers
             log.exception("pipeline.answer_failed", source=entry.uplink.source)
 
-    @staticmethod
-    def _count(batch: Batch, committed: Committed) -> None:
+    def _count(self, batch: Batch, committed: Committed) -> None:
         counters.BATCH_UPLINKS.observe(len(batch.uplinks))
         counters.READINGS.labels("stored").inc(committed.stored)
         counters.READINGS.labels("duplicate").inc(committed.duplicates)
         counters.QUARANTINE_DROPPED.inc(committed.dropped)
         for record in (*batch.quarantine, *committed.refused):
             counters.QUARANTINED.labels(record.reason.value).inc()
+            if record.reason in _SECURITY:
+                self._warn(record)
+
+    def _warn(self, record: QuarantineRecord) -> None:
+        """A security event: counted each time, told in the log as often as people can read."""
+        counters.SECURITY_EVENTS.labels(record.reason.value).inc()
+        if not self._warnings.wait(None, self._monotonic()):
+            log.warning(
+                "security.refused",
+                reason=record.reason.value,
+                claimed=record.identity,
+                source=record.uplink.source,
+                why=record.detail,
+            )
 
 
 def _final(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from devices.batch import Batch, QuarantineRecord, UplinkRecord
 from devices.decode import decode
 from devices.errors import DecodeError
-from devices.model import Device, DeviceStatus, Reason, Report, Uplink
+from devices.model import Device, DeviceStatus, Reason, Report, Transport, Uplink
 from devices.normalize import Reject, normalize
 from devices.profile import Profile
 from ingest.outcome import STORED, Outcome, Verdict
@@ -20,7 +20,8 @@ def translate(
 ) -> tuple[Batch, list[Outcome]]:
     """What to commit, and what to tell the sender of each uplink once that is committed (same order as `uplinks`)."""
     # Who speaks is asked first, as the profile may settle how to read the payload; then for whom only payloads name.
-    devices = dict(resolve({uplink.identity for uplink in uplinks if uplink.identity}))
+    known = {uplink.identity or uplink.authenticated for uplink in uplinks}
+    devices = dict(resolve({identity for identity in known if identity}))
     decoded: dict[int, list[Report] | DecodeError] = {}
     named: set[str] = set()
     for index, uplink in enumerate(uplinks):
@@ -78,7 +79,7 @@ def _take(
     uplink: Uplink, report: Report, devices: Mapping[str, Device], profiles: Mapping[str, Profile], batch: Batch
 ) -> None:
     """Add one device's report to the batch: its readings, and whatever of it goes to quarantine."""
-    identity = uplink.identity or report.identity
+    identity = uplink.identity or report.identity or uplink.authenticated
     device, refusal = _speaker(uplink, report, devices)
     profile = profiles.get(device.profile) if device else None
     if device and not profile:
@@ -102,7 +103,9 @@ def _speaker(uplink: Uplink, report: Report, devices: Mapping[str, Device]) -> t
     """The device that speaks, or why nobody may: a payload must not name another device than the transport does."""
     if uplink.identity and report.identity and uplink.identity != report.identity:
         return None, Reject(Reason.IDENTITY_MISMATCH, f"the payload speaks for {report.identity!r}")
-    identity = uplink.identity or report.identity
+    identity = uplink.identity or report.identity or uplink.authenticated
+    if uplink.authenticated and identity != uplink.authenticated:
+        return None, Reject(Reason.IDENTITY_MISMATCH, f"it was sent by {uplink.authenticated!r}")
     if not identity:
         return None, Reject(Reason.UNKNOWN_DEVICE, "neither the address nor the payload names a device")
     device = devices.get(identity)
@@ -112,4 +115,6 @@ def _speaker(uplink: Uplink, report: Report, devices: Mapping[str, Device]) -> t
         )
     if device.status is not DeviceStatus.ACTIVE:
         return None, Reject(Reason.UNKNOWN_DEVICE, f"{identity!r} is retired")
+    if device.protected and uplink.transport is Transport.COAP and not uplink.authenticated:
+        return None, Reject(Reason.NOT_AUTHENTICATED, f"{identity!r} has a key and did not use it")
     return device, None

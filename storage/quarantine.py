@@ -57,10 +57,10 @@ SELECT scope, 0, 0 FROM unnest(%s::text[]) AS s(scope) ORDER BY scope ON CONFLIC
 _INSERT = """
 INSERT INTO quarantine
     (received_at, reason, detail, identity, transport, source, content_format, codec, payload, scope,
-     claimed)
+     claimed, authenticated)
 SELECT * FROM unnest(
     %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::bytea[],
-    %s::text[], %s::bool[])
+    %s::text[], %s::bool[], %s::text[])
 """
 _DROP = """
 INSERT INTO quarantine_dropped AS d (scope, reason, dropped, bytes, first_dropped_at, last_dropped_at)
@@ -111,6 +111,7 @@ def keep(connection: Connection, records: Sequence[QuarantineRecord], limits: Li
                 [record.uplink.payload for record in taken],
                 [scopes[index] for index in kept],
                 [record.uplink.identity is None for record in taken],
+                [record.uplink.authenticated for record in taken],
             ),
         )
     if dropped:
@@ -268,7 +269,8 @@ def dropped(connection: Connection) -> list[Dropped]:
 
 
 _RECORD = """
-SELECT quarantine_id, reason, detail, identity, claimed, transport, source, content_format, codec, payload, received_at
+SELECT quarantine_id, reason, detail, identity, claimed, transport, source, content_format, codec, payload, received_at,
+       authenticated
 FROM quarantine
 """
 
@@ -394,7 +396,20 @@ def _ask(connection: Connection, query: str, parameters: dict[str, object]) -> l
 
 
 def _stored(row: tuple[object, ...]) -> Stored:
-    number, reason, detail, identity, claimed, transport, source, content_format, codec, payload, received_at = row
+    (
+        number,
+        reason,
+        detail,
+        identity,
+        claimed,
+        transport,
+        source,
+        content_format,
+        codec,
+        payload,
+        received_at,
+        authenticated,
+    ) = row
     assert isinstance(number, int)
     assert isinstance(payload, bytes)
     assert isinstance(received_at, datetime)
@@ -406,5 +421,6 @@ def _stored(row: tuple[object, ...]) -> Stored:
         None if content_format is None else int(str(content_format)),
         str(source),
         None if codec is None else Codec(str(codec)),
+        None if authenticated is None else str(authenticated),
     )
     return Stored(number, Reason(str(reason)), str(detail), None if identity is None else str(identity), uplink)

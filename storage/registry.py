@@ -17,6 +17,7 @@ from devices.profile import Profile
 from storage.database import Connection, unavailable
 
 _COLUMNS = "identity, profile, tag, site, area, unit, manufacturer, model, serial, design, status"
+_PROTECTED = "EXISTS (SELECT FROM credential c WHERE c.device_id = device.device_id AND c.kind IN ('oscore', 'psk'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def find(connection: Connection, identities: Sequence[str]) -> dict[str, Registe
     """The registered devices among these identities, retired ones too."""
     with unavailable():
         rows = connection.execute(
-            f"SELECT device_id, {_COLUMNS} FROM device WHERE identity = ANY(%s)",  # noqa: S608
+            f"SELECT device_id, {_COLUMNS}, {_PROTECTED} FROM device WHERE identity = ANY(%s)",  # noqa: S608
             (list(identities),),
         ).fetchall()
     return {registered.device.identity: registered for registered in map(_registered, rows)}
@@ -94,7 +95,7 @@ def all_devices(connection: Connection, site: str | None = None) -> list[Registe
     """Every device, or those of one site, by site and tag."""
     with unavailable():
         rows = connection.execute(
-            f"SELECT device_id, {_COLUMNS} FROM device"  # noqa: S608
+            f"SELECT device_id, {_COLUMNS}, {_PROTECTED} FROM device"  # noqa: S608
             " WHERE %s::text IS NULL OR site = %s ORDER BY site, tag, identity",
             (site, site),
         ).fetchall()
@@ -109,7 +110,7 @@ def retire(connection: Connection, identity: str) -> bool:
 
 
 def _registered(row: tuple[object, ...]) -> Registered:
-    number, identity, profile, tag, site, area, unit, manufacturer, model, serial, design, status = row
+    number, identity, profile, tag, site, area, unit, manufacturer, model, serial, design, status, protected = row
     assert isinstance(number, int)
     assert isinstance(design, dict)
     device = Device(
@@ -124,6 +125,7 @@ def _registered(row: tuple[object, ...]) -> Registered:
         serial=str(serial),
         design={str(key): float(value) for key, value in design.items()},
         status=DeviceStatus(str(status)),
+        protected=bool(protected),
     )
     return Registered(number, device)
 

@@ -53,6 +53,7 @@ class _Record(msgspec.Struct, array_like=True):
     content_format: int | None
     source: str
     codec: Codec | None = None
+    authenticated: str | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -132,6 +133,7 @@ class Spool:
                     entry.content_format,
                     entry.source,
                     entry.codec,
+                    entry.authenticated,
                 )
                 for entry in uplinks
             ]
@@ -165,7 +167,16 @@ class Spool:
             )
             for position, content in rows:  # noqa: B007 - the last one is the mark
                 uplinks += [
-                    Uplink(r.transport, r.payload, r.received_at, r.identity, r.content_format, r.source, r.codec)
+                    Uplink(
+                        r.transport,
+                        r.payload,
+                        r.received_at,
+                        r.identity,
+                        r.content_format,
+                        r.source,
+                        r.codec,
+                        r.authenticated,
+                    )
                     for r in _decode(content)
                 ]
                 if len(uplinks) >= limit:

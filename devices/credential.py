@@ -1,0 +1,43 @@
+"""What a device proves who it is with. Secrets are shown once, when they are made, and are in no log and no `repr`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class CredentialKind(StrEnum):
+    """By which door a credential is for."""
+
+    OSCORE = "oscore"
+    """CoAP with OSCORE (RFC 8613)."""
+    PSK = "psk"
+    """CoAP over DTLS with a pre-shared key (RFC 4279)."""
+    MQTT = "mqtt"
+    """User and password at the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class OscoreKeys:
+    """The inputs from which both sides derive their keys (RFC 8613, section 3.2), with AES-CCM-16-64-128 and HKDF
+    SHA-256; `device_id` is the device's Sender ID, `server_id` its Recipient ID."""
+
+    identity: str
+    device_id: bytes
+    server_id: bytes
+    secret: bytes = field(repr=False)
+    salt: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OscoreLease:
+    """A context as a gateway takes it: from when on its own numbers are free, and the replay window, if it is known."""
+
+    keys: OscoreKeys
+    version: str
+    """Another one when the credential was made anew."""
+    first_number: int
+    end_number: int
+    """The numbers from `first_number` to before this are this gateway's."""
+    window: tuple[int, int] | None
+    """First number and bits; None where a crash has lost it, so that the device has to show that it is there now."""
