@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from storage.database import Connection, connect
+from storage.database import Connection, cancel, connect
 
 T = TypeVar("T")
 
@@ -30,6 +30,12 @@ class Session:
             except BaseException:
                 self._connection.close()
                 raise
+
+    def cancel(self) -> None:
+        """Break off what is running, if anything is; `run` then raises `UnavailableError` in its thread."""
+        connection = self._connection
+        if connection is not None:
+            cancel(connection)
 
     def close(self) -> None:
         """Close the connection."""

@@ -41,10 +41,13 @@ class Upkeep:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Stop after the task under way, or after `timeout` seconds: what is cut off goes on with the next start."""
+        """Stop after the task under way; after `timeout` seconds it is broken off, and goes on with the next start."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+            if self._thread.is_alive():
+                self._session.cancel()
+                self._thread.join(timeout)
 
     def _run(self) -> None:
         while not self._closing.wait(LOOK_SECONDS):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -93,6 +93,12 @@ def unavailable() -> Iterator[None]:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction) as error:
         raise UnavailableError(f"the database is not available: {first_line(error)}") from error
+
+
+def cancel(connection: Connection) -> None:
+    """Break off the statement that another thread runs on a connection; what it did is undone."""
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=2.0)
 
 
 def describe(url: str) -> str:

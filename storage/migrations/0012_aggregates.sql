@@ -10,7 +10,8 @@ CREATE TABLE hourly_store (
     sum_value double precision NOT NULL,
     readings  integer NOT NULL,
     p95_value double precision NOT NULL,
-    PRIMARY KEY (device_id, metric_id, bucket)
+    -- Rows lie in the order of hours; without what is read in the index a month of a device is 720 pages.
+    PRIMARY KEY (device_id, metric_id, bucket) INCLUDE (min_value, max_value, sum_value, readings)
 );
 SELECT headworks_hypertable('hourly_store', 'bucket', interval '30 days');
 CREATE TABLE daily_store (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -14,12 +16,12 @@ from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from devices.batch import Batch, QuarantineRecord, UplinkRecord
-from devices.model import DAY, HOUR, MINUTE, SECOND, Instant, Reading, Reason, Transport, Uplink
+from devices.model import DAY, HOUR, MINUTE, SECOND, Instant, Reading, Reason, Transport, Uplink, moment
 from devices.profile import shipped_profiles
 from headworks.cli import app
 from headworks.session import Session
 from headworks.upkeep import Upkeep
-from storage import maintenance
+from storage import aggregates, maintenance
 from storage.database import Connection, Edition, connect
 from storage.maintenance import TASKS, Keep
 from storage.migrate import migrate
@@ -157,3 +159,65 @@ def test_the_platform_runs_it_by_itself(url: str) -> None:
     finally:
         upkeep.close(5)
         session.close()
+
+
+def test_a_task_that_takes_for_ever_does_not_hold_up_the_end(url: str) -> None:
+    def sleep(connection: Connection, _: Instant, __: Keep) -> int:
+        connection.execute("SELECT pg_sleep(600)")
+        return 0
+
+    session = Session(url, "headworks upkeep")
+    upkeep = Upkeep(session, KEEP, [replace(TASKS[0], run=sleep)])
+    upkeep.start()
+    with connect(url) as connection:
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+        eventually(lambda: connection.execute(asleep).fetchone() == (1,), "it is at work")
+        begin = time.monotonic()
+        upkeep.close(0.1)
+        session.close()
+        assert time.monotonic() - begin < 60
+        eventually(lambda: connection.execute(asleep).fetchone() == (0,), "it has ended")
+
+
+def test_a_day_of_many_devices_is_one_pass(url: str) -> None:
+    """The planner knows nothing of new tables, and must not come to read every device's day for each device."""
+    with connect(url) as connection:
+        others = [replace(PUMP, identity=f"urn:dev:x:{n}") for n in range(300)]
+        register(connection, others, shipped_profiles())
+        writer = Writer(url)
+        for hour in range(24):
+            at = T0 + hour * HOUR
+            writer.commit(
+                Batch(
+                    [
+                        UplinkRecord(
+                            Uplink(Transport.COAP, b"x", at),
+                            device.identity,
+                            [
+                                Reading(device.identity, name, at, 1.0)
+                                for name in ("pressure", "flow", "speed", "current")
+                            ],
+                        )
+                        for device in others
+                    ]
+                )
+            )
+        writer.close()
+        aggregates.refresh(connection, T0 + 3 * DAY)
+        plan = "\n".join(
+            str(line)
+            for (line,) in connection.execute(
+                "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) " + aggregates.WIDTHS[1].statement,
+                {
+                    "device": list(range(2, 302)),
+                    "bucket": [moment(T0)] * 300,
+                    "width": timedelta(days=1),
+                    "first": moment(T0),
+                    "last": moment(T0 + DAY),
+                },
+            ).fetchall()
+        )
+        loops = [int(found) for found in re.findall(r"on .*reading.* \(actual rows=\S+ loops=(\d+)\)", plan)]
+        assert loops
+        assert max(loops) <= 4 * 301
+        assert count(connection, "daily_store") == 1200
