@@ -14,6 +14,8 @@ CREATE TABLE hourly_store (
     PRIMARY KEY (device_id, metric_id, bucket) INCLUDE (min_value, max_value, sum_value, readings)
 );
 SELECT headworks_hypertable('hourly_store', 'bucket', interval '30 days');
+-- Today's hours of a whole fleet are the last pages: rows come in this order, so that a block range index finds them.
+CREATE INDEX hourly_store_bucket ON hourly_store USING brin (bucket) WITH (pages_per_range = 32, autosummarize = on);
 CREATE TABLE daily_store (
     bucket    timestamptz NOT NULL,
     device_id integer NOT NULL,
