@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devices.codecs import senml
+from devices.codecs import iotda, senml, thingsboard
 from devices.errors import DecodeError
 from devices.model import Codec, ContentFormat, Reason, Report, Uplink
 from devices.profile import Profile
@@ -22,7 +22,15 @@ def decode(uplink: Uplink, profile: Profile | None = None) -> list[Report]:
         return _decode_senml(uplink)
     if codec is Codec.FRAME:
         return _decode_frame(uplink, profile)
-    raise DecodeError(Reason.UNSUPPORTED_FORMAT, f"no decoder for {codec.value!r}")
+    match codec:
+        case Codec.IOTDA:
+            return iotda.decode_device(uplink.payload, uplink.received_at, profile.compiled if profile else ())
+        case Codec.IOTDA_GATEWAY:
+            return iotda.decode_gateway(uplink.payload, uplink.received_at)
+        case Codec.THINGSBOARD:
+            return thingsboard.decode_device(uplink.payload, uplink.received_at)
+        case Codec.THINGSBOARD_GATEWAY:
+            return thingsboard.decode_gateway(uplink.payload, uplink.received_at)
 
 
 def _decode_frame(uplink: Uplink, profile: Profile | None) -> list[Report]:

@@ -14,7 +14,7 @@ from devices.document import DocumentError, suggest
 from devices.model import Device, DeviceStatus
 from devices.profile import Profile
 
-_TEXTS = ("identity", "profile", "tag", "site", "area", "unit", "manufacturer", "model", "serial")
+_TEXTS = ("identity", "profile", "tag", "site", "area", "unit", "manufacturer", "model", "serial", "gateway")
 _DESIGN = "design."
 
 

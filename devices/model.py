@@ -51,6 +51,12 @@ class Codec(StrEnum):
     SENML = "senml"
     FRAME = "frame"
     """A binary frame that the device's profile declares."""
+    IOTDA = "iotda"
+    """Huawei IoTDA's property reports."""
+    IOTDA_GATEWAY = "iotda_gateway"
+    THINGSBOARD = "thingsboard"
+    """ThingsBoard's telemetry."""
+    THINGSBOARD_GATEWAY = "thingsboard_gateway"
 
 
 class ContentFormat(IntEnum):
@@ -186,6 +192,8 @@ class Device:
     manufacturer: str = ""
     model: str = ""
     serial: str = ""
+    gateway: str = ""
+    """The device that speaks for this one; empty where it speaks for itself."""
     design: Mapping[str, float] = field(default_factory=dict)
     status: DeviceStatus = DeviceStatus.ACTIVE
     protected: bool = False

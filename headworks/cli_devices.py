@@ -42,6 +42,7 @@ def add(
     manufacturer: Annotated[str, typer.Option()] = "",
     model: Annotated[str, typer.Option()] = "",
     serial: Annotated[str, typer.Option()] = "",
+    gateway: Annotated[str, typer.Option(help="The identity of the device that speaks for this one")] = "",
     design: Annotated[list[str] | None, typer.Option(help="Nameplate data, e.g. --design pn=16 (repeatable)")] = None,
 ) -> None:
     """Register a device, or change what is registered under its identity."""
@@ -52,7 +53,7 @@ def add(
             data[name] = float(value)
         except ValueError:
             raise typer.BadParameter(f"{entry!r} is not of the form name=number", param_hint="--design") from None
-    device = Device(identity, profile, tag, site, area, unit, manufacturer, model, serial, data)
+    device = Device(identity, profile, tag, site, area, unit, manufacturer, model, serial, gateway, data)
     profiles = load_profile_files(load_settings().profiles)
     try:
         check_device(device, profiles)
@@ -107,7 +108,19 @@ def show(identity: str) -> None:
             raise typer.Exit(1)
         latest = registry.latest(connection, entry.device_id)
     device = entry.device
-    for name in ("identity", "profile", "tag", "site", "area", "unit", "manufacturer", "model", "serial", "status"):
+    for name in (
+        "identity",
+        "profile",
+        "tag",
+        "site",
+        "area",
+        "unit",
+        "manufacturer",
+        "model",
+        "serial",
+        "gateway",
+        "status",
+    ):
         typer.echo(f"{name:14}{getattr(device, name)}")
     for name, value in sorted(device.design.items()):
         typer.echo(f"design.{name:7}{value:g}")

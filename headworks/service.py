@@ -37,6 +37,7 @@ from ingest.directory import Directory
 from ingest.mqtt import Broker, MqttGateway
 from ingest.oscore import Oscore
 from ingest.pipeline import Done, Pipeline
+from ingest.topics import FILTERS
 from storage.database import Server, connect, server
 from storage.maintenance import Keep
 from storage.migrate import migrate
@@ -130,7 +131,13 @@ class Platform:
             limits=Limits(settings.coap_source_rate, settings.coap_device_rate),
             oscore=Oscore(Credentials(self._credentials, settings.key_path)),
         )
-        self._mqtt = MqttGateway(self._broker, self._submit_mqtt, clock.now, instance=settings.instance)
+        self._mqtt = MqttGateway(
+            self._broker,
+            self._submit_mqtt,
+            clock.now,
+            instance=settings.instance,
+            filters=settings.mqtt_topics.split() or FILTERS,
+        )
         self._upkeeping = Session(database_url, "headworks upkeep")
         self._upkeep = Upkeep(
             self._upkeeping,

@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     coap_device_rate: float = Field(
         default=2.0, ge=0, description="Uplinks a second of one device by CoAP, after a burst of 240; 0 is no limit"
     )
+    mqtt_topics: str = Field(
+        default="",
+        description="Topic filters to subscribe to, separated by spaces [default: Headworks', IoTDA's, ThingsBoard's]",
+    )
     mqtt_port: Port = Field(default=1883, description="Port of the embedded broker (another is chosen if it is taken)")
     http_host: str = "127.0.0.1"
     http_port: Port = 8080

@@ -34,3 +34,4 @@ SECURITY_EVENTS = Counter(
     "Uplinks that claimed to be another device's, or did not prove to be their own",
     ["reason"],
 )
+MQTT_FOREIGN = Counter("headworks_mqtt_foreign", "Messages on topics that mean nothing here")

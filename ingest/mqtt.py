@@ -8,7 +8,7 @@ broker keeps the messages; what was not acknowledged comes again. Flow control i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
@@ -21,15 +21,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from devices.model import ContentFormat, Instant, Transport, Uplink
 from ingest import counters
-from ingest.outcome import Outcome, Verdict
+from ingest.outcome import STORED, Outcome, Verdict
 from ingest.pipeline import Done
+from ingest.topics import FILTERS, address_of
 
 log = structlog.get_logger()
 
-TOPIC = "headworks/{identity}/telemetry"
-FILTER = "headworks/+/telemetry"
-SHARED = "$share/headworks/" + FILTER
-"""For several gateways on one broker: each message goes to one of them."""
+SHARED = "$share/headworks/"
+"""Before a filter, for several gateways on one broker: each message goes to one of them."""
 CLIENT_ID = "headworks-ingest"
 RECEIVE_MAXIMUM = 2_000
 """Unacknowledged messages the broker may have under way to us: several commits' worth, and a bound on our memory."""
@@ -75,11 +74,19 @@ class Broker:
 class MqttGateway:
     """One subscriber session. Callbacks run in paho's network thread, acknowledgements in the pipeline's."""
 
-    def __init__(self, broker: Broker, submit: Submit, clock: Callable[[], Instant], *, instance: str = "") -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        submit: Submit,
+        clock: Callable[[], Instant],
+        *,
+        instance: str = "",
+        filters: Sequence[str] = FILTERS,
+    ) -> None:
         # The session, and what the broker keeps for it, belongs to the client id: it must be the same after a restart,
         # and another one for each instance.
         client_id = f"{CLIENT_ID}-{instance}" if instance else CLIENT_ID
-        self._filter = SHARED if instance else FILTER
+        self._filters = [SHARED + one if instance else one for one in filters]
         self._broker = broker
         self._submit = submit
         self._clock = clock
@@ -130,16 +137,15 @@ class MqttGateway:
         with self._lock:
             self._generation += 1
         log.info("mqtt.connected", broker=f"{self._broker.host}:{self._broker.port}", resumed=flags.session_present)
-        client.subscribe(self._filter, qos=1)
+        client.subscribe([(one, 1) for one in self._filters])
 
     def _on_subscribe(
         self, _: mqtt.Client, __: object, ___: int, reasons: list[ReasonCode], ____: Properties | None
     ) -> None:
-        refused = [str(reason) for reason in reasons if reason.is_failure]
+        refused = [(one, str(reason)) for one, reason in zip(self._filters, reasons, strict=False) if reason.is_failure]
+        for one, why in refused:
+            log.warning("mqtt.subscription_refused", filter=one, reason=why, hint="check the broker's ACL")
         if refused:
-            log.warning(
-                "mqtt.subscription_refused", filter=self._filter, reason=refused[0], hint="check the broker's ACL"
-            )
             return
         self._subscribed = True
         counters.BROKER_CONNECTED.set(1)
@@ -166,19 +172,29 @@ class MqttGateway:
                     return
                 client.ack(mid, qos)
 
-        self._submit(uplink_of(message, self._clock()), done)
+        uplink = uplink_of(message, self._clock())
+        if uplink is None:
+            # A filter of the site's own that is wider than what we know: not ours to keep, and not to come again.
+            counters.MQTT_FOREIGN.inc()
+            done(STORED)
+            return
+        self._submit(uplink, done)
 
 
-def uplink_of(message: mqtt.MQTTMessage, received_at: Instant) -> Uplink:
-    """The uplink that a message is; its identity is the topic's second level."""
+def uplink_of(message: mqtt.MQTTMessage, received_at: Instant) -> Uplink | None:
+    """The uplink that a message is, by its topic; None where that means nothing here."""
     topic = message.topic
+    address = address_of(topic)
+    if address is None:
+        return None
     content_type = getattr(message.properties, "ContentType", None)
     content_format = None if content_type is None else _FORMATS.get(str(content_type).lower(), _UNKNOWN_FORMAT)
     return Uplink(
         transport=Transport.MQTT,
         payload=bytes(message.payload),
         received_at=received_at,
-        identity=topic.split("/")[1],
+        identity=address.identity,
         content_format=content_format,
         source=topic,
+        codec=address.codec,
     )

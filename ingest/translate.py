@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from devices.batch import Batch, QuarantineRecord, UplinkRecord
 from devices.decode import decode
 from devices.errors import DecodeError
-from devices.model import Device, DeviceStatus, Reason, Report, Transport, Uplink
+from devices.model import Codec, Device, DeviceStatus, Reason, Report, Transport, Uplink
 from devices.normalize import Reject, normalize
 from devices.profile import Profile
 from ingest.outcome import STORED, Outcome, Verdict
+
+_FOR_OTHERS = frozenset({Codec.IOTDA_GATEWAY, Codec.THINGSBOARD_GATEWAY})
+"""Dialects in which one device speaks for several."""
 
 Resolve = Callable[[Iterable[str]], Mapping[str, Device]]
 
@@ -25,7 +28,7 @@ def translate(
     decoded: dict[int, list[Report] | DecodeError] = {}
     named: set[str] = set()
     for index, uplink in enumerate(uplinks):
-        if uplink.identity is None:
+        if uplink.identity is None or uplink.codec in _FOR_OTHERS:
             decoded[index] = reports = _decode(uplink, None)
             if not isinstance(reports, DecodeError):
                 named.update(report.identity for report in reports if report.identity)
@@ -79,7 +82,7 @@ def _take(
     uplink: Uplink, report: Report, devices: Mapping[str, Device], profiles: Mapping[str, Profile], batch: Batch
 ) -> None:
     """Add one device's report to the batch: its readings, and whatever of it goes to quarantine."""
-    identity = uplink.identity or report.identity or uplink.authenticated
+    identity = report.identity or uplink.authenticated or uplink.identity
     device, refusal = _speaker(uplink, report, devices)
     profile = profiles.get(device.profile) if device else None
     if device and not profile:
@@ -101,18 +104,21 @@ def _take(
 
 def _speaker(uplink: Uplink, report: Report, devices: Mapping[str, Device]) -> tuple[Device | None, Reject | None]:
     """The device that speaks, or why nobody may: a payload must not name another device than the transport does."""
-    if uplink.identity and report.identity and uplink.identity != report.identity:
-        return None, Reject(Reason.IDENTITY_MISMATCH, f"the payload speaks for {report.identity!r}")
-    identity = uplink.identity or report.identity or uplink.authenticated
-    if uplink.authenticated and identity != uplink.authenticated:
+    sender = uplink.authenticated or uplink.identity
+    if uplink.authenticated and uplink.identity and uplink.identity != uplink.authenticated:
         return None, Reject(Reason.IDENTITY_MISMATCH, f"it was sent by {uplink.authenticated!r}")
+    identity = report.identity or sender
     if not identity:
         return None, Reject(Reason.UNKNOWN_DEVICE, "neither the address nor the payload names a device")
     device = devices.get(identity)
+    if sender and identity != sender and (device is None or device.gateway != sender):
+        return None, Reject(Reason.IDENTITY_MISMATCH, f"the payload speaks for {identity!r}")
     if device is None:
         return None, Reject(
             Reason.UNKNOWN_DEVICE, f"{identity!r} is not registered; add it with `headworks devices add`"
         )
+    if device.gateway and sender is None:
+        return None, Reject(Reason.IDENTITY_MISMATCH, f"only {device.gateway!r} speaks for {identity!r}")
     if device.status is not DeviceStatus.ACTIVE:
         return None, Reject(Reason.UNKNOWN_DEVICE, f"{identity!r} is retired")
     if device.protected and uplink.transport is Transport.COAP and not uplink.authenticated:

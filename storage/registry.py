@@ -16,7 +16,7 @@ from devices.model import Device, DeviceStatus, Quality
 from devices.profile import Profile
 from storage.database import Connection, unavailable
 
-_COLUMNS = "identity, profile, tag, site, area, unit, manufacturer, model, serial, design, status"
+_COLUMNS = "identity, profile, tag, site, area, unit, manufacturer, model, serial, gateway, design, status"
 _PROTECTED = "EXISTS (SELECT FROM credential c WHERE c.device_id = device.device_id AND c.kind IN ('oscore', 'psk'))"
 
 
@@ -63,18 +63,19 @@ def register(connection: Connection, devices: Iterable[Device], profiles: Mappin
         rows.append(
             (
                 device.identity, device.profile, device.tag, device.site, device.area, device.unit,
-                device.manufacturer, device.model, device.serial, Jsonb(dict(device.design)), device.status.value,
-                profile.kind.value, f"{profile.reporting.interval} microseconds",
+                device.manufacturer, device.model, device.serial, device.gateway, Jsonb(dict(device.design)),
+                device.status.value, profile.kind.value, f"{profile.reporting.interval} microseconds",
             )
         )  # fmt: skip
     with unavailable(), connection.transaction():
         connection.cursor().executemany(
             f"INSERT INTO device ({_COLUMNS}, kind, report_interval)"  # noqa: S608 - a constant of this module
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::interval)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::interval)"
             " ON CONFLICT (identity) DO UPDATE SET"
-            " (profile, tag, site, area, unit, manufacturer, model, serial, design,"
+            " (profile, tag, site, area, unit, manufacturer, model, serial, gateway, design,"
             " status, kind, report_interval) = (excluded.profile, excluded.tag, excluded.site, excluded.area,"
-            " excluded.unit, excluded.manufacturer, excluded.model, excluded.serial, excluded.design, excluded.status,"
+            " excluded.unit, excluded.manufacturer, excluded.model, excluded.serial, excluded.gateway,"
+            " excluded.design, excluded.status,"
             " excluded.kind, excluded.report_interval)",
             rows,
         )
@@ -110,7 +111,22 @@ def retire(connection: Connection, identity: str) -> bool:
 
 
 def _registered(row: tuple[object, ...]) -> Registered:
-    number, identity, profile, tag, site, area, unit, manufacturer, model, serial, design, status, protected = row
+    (
+        number,
+        identity,
+        profile,
+        tag,
+        site,
+        area,
+        unit,
+        manufacturer,
+        model,
+        serial,
+        gateway,
+        design,
+        status,
+        protected,
+    ) = row
     assert isinstance(number, int)
     assert isinstance(design, dict)
     device = Device(
@@ -123,6 +139,7 @@ def _registered(row: tuple[object, ...]) -> Registered:
         manufacturer=str(manufacturer),
         model=str(model),
         serial=str(serial),
+        gateway=str(gateway),
         design={str(key): float(value) for key, value in design.items()},
         status=DeviceStatus(str(status)),
         protected=bool(protected),

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiocoap
@@ -24,8 +25,11 @@ from paho.mqtt.properties import Properties
 from deploy.provision import Installation
 from devices.codecs.senml import encode_cbor, encode_json
 from devices.model import SECOND, Measurement
+from devices.profile import shipped_profiles
 from headworks.service import Doors, Platform
 from headworks.settings import Settings
+from storage.database import connect
+from storage.registry import register
 from tests.conftest import PUMP, VALVE
 
 T0 = 1_780_000_000 * SECOND
@@ -211,6 +215,38 @@ def test_an_mqtt_message_is_stored(platform: Doors, registered: str, broker_url:
     )
     eventually(lambda: query(registered, "SELECT count(*) FROM reading") == [(2,)], "both readings are stored")
     assert query(registered, "SELECT DISTINCT transport FROM uplink") == [("mqtt",)]
+
+
+def test_the_platforms_dialects_arrive_by_their_topics(platform: Doors, registered: str, broker_url: str) -> None:
+    child = replace(PUMP, identity="urn:dev:imei:867000000000033", gateway=VALVE.identity)
+    with connect(registered) as connection:
+        register(connection, [child], shipped_profiles())
+    at = "20260801T101112Z"
+    report = {"services": [{"service_id": "pump", "properties": {"pressure": "4.5", "speed": 1450}, "event_time": at}]}
+    publish(broker_url, f"$oc/devices/{PUMP.identity}/sys/properties/report", json.dumps(report).encode())
+    others = {"devices": [{"device_id": child.identity} | report, {"device_id": PUMP.identity} | report]}
+    publish(
+        broker_url,
+        f"$oc/devices/{VALVE.identity}/sys/gateway/sub_devices/properties/report",
+        json.dumps(others).encode(),
+    )
+    telemetry = {"ts": 1_785_600_000_000, "values": {"pressure": 4.25}}
+    publish(broker_url, f"v1/devices/{PUMP.identity}/telemetry", json.dumps(telemetry).encode())
+    publish(broker_url, "v1/gateway/telemetry", json.dumps({PUMP.identity: [{"flow": 12.0}]}).encode())
+    eventually(lambda: query(registered, "SELECT count(*) FROM reading") == [(6,)], "all of them are stored")
+    found = query(
+        registered,
+        "SELECT identity, m.name, value FROM reading JOIN device USING (device_id) JOIN metric m USING (metric_id)"
+        " ORDER BY 1, 2, 3",
+    )
+    pump, behind = PUMP.identity, child.identity
+    assert found == [
+        (pump, "flow", 12.0), (pump, "pressure", 4.25), (pump, "pressure", 4.5), (pump, "speed", 1450.0),
+        (behind, "pressure", 4.5), (behind, "speed", 1450.0),
+    ]  # fmt: skip
+    assert query(registered, "SELECT reason, identity FROM quarantine") == [("identity_mismatch", pump)], (
+        "the gateway spoke for a device that is not its own"
+    )
 
 
 def test_mosquittos_own_publisher_is_understood(

@@ -15,7 +15,8 @@ from dashboards.__main__ import files
 from dashboards.query import PLUGIN
 from headworks.settings import Settings
 from ingest.coap_resource import MAX_PAYLOAD
-from ingest.mqtt import FILTER, RECEIVE_MAXIMUM, TOPIC
+from ingest.mqtt import RECEIVE_MAXIMUM
+from ingest.topics import FILTERS, address_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -233,8 +234,15 @@ def test_nobody_is_anonymous_but_on_loopback() -> None:
 
 def test_a_device_may_speak_only_for_itself_on_the_gateways_topic() -> None:
     rules = [line for line in (DEPLOY / "mosquitto/acl").read_text().splitlines() if line and not line.startswith("#")]
-    own = [f"pattern write {TOPIC.format(identity=identity)}" for identity in ("%u", "urn:dev:imei:%u")]
-    assert rules == ["user headworks", f"topic read {FILTER}", *own]
+    assert rules[: len(FILTERS) + 1] == ["user headworks", *(f"topic read {one}" for one in FILTERS)]
+    own = rules[len(FILTERS) + 1 :]
+    assert own[:2] == ["pattern write headworks/%u/telemetry", "pattern write headworks/urn:dev:imei:%u/telemetry"]
+    for rule in own:
+        assert rule.startswith("pattern write "), "a device reads nothing, and writes under its own name only"
+        address = address_of(rule.removeprefix("pattern write "))
+        assert address is not None
+        assert address.identity is not None
+        assert "%u" in address.identity
 
 
 def test_the_unit_runs_the_documented_commands_with_its_settings() -> None:
