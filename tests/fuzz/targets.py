@@ -61,6 +61,18 @@ _EVERYTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
+_SERVICES = b'"services":[{"service_id":"s","properties":{"flow":"1.5"},"event_time":"20260801T101112Z"}]'
+_PLATFORMS = {
+    Codec.IOTDA: [
+        b"{" + _SERVICES + b"}",
+        b"{" + _SERVICES.replace(b"20260801T101112Z", b"2026-08-01T10:11:12.5Z") + b"}",
+    ],
+    Codec.IOTDA_GATEWAY: [b'{"devices":[{"device_id":"urn:x",' + _SERVICES + b"}]}"],
+    Codec.THINGSBOARD: [b'[{"ts":1790000000000,"values":{"flow":1.5}},{"flow":true}]'],
+    Codec.THINGSBOARD_GATEWAY: [b'{"urn:x":[{"ts":1790000000000,"values":{"flow":1.5}},{"flow":"2"}]}'],
+}
+
+
 class Target(NamedTuple):
     """Something that reads bytes; `run` raises only where a promise is broken."""
 
@@ -83,7 +95,7 @@ def targets() -> list[Target]:
     found.append(_codec("frame-everything", everything, [bytes([kind]) + bytes(40) for kind in range(5)]))
     # Codecs that a topic names: each reads its uplinks through the same door.
     found += [
-        _codec(codec.value, water, [_SENML_JSON, b"{}"], None, codec)
+        _codec(codec.value, water, [_SENML_JSON, b"{}", *_PLATFORMS.get(codec, [])], None, codec)
         for codec in Codec
         if codec not in (Codec.SENML, Codec.FRAME)
     ]
