@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -41,3 +43,21 @@ class OscoreLease:
     """The numbers from `first_number` to before this are this gateway's."""
     window: tuple[int, int] | None
     """First number and bits; None where a crash has lost it, so that the device has to show that it is there now."""
+
+
+_IMEI = "urn:dev:imei:"
+_ITERATIONS = 20_000
+"""Of PBKDF2 for a broker's password. They are random and 144 bits long, so that more would only slow the broker down
+when a fleet comes back after an outage; mosquitto's own default is 101."""
+
+
+def mosquitto_user(identity: str) -> str:
+    """The user name of a device at the broker: its IMEI, or its identity without the colons that a password file cannot
+    hold."""
+    return identity.removeprefix(_IMEI).replace(":", ".")
+
+
+def mosquitto_hash(password: str, salt: bytes) -> str:
+    """A password as mosquitto's password file has it: `$7$iterations$salt$hash`, PBKDF2 with HMAC-SHA-512."""
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+    return f"$7${_ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

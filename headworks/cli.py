@@ -16,6 +16,7 @@ from devices.errors import UnavailableError
 from headworks import (
     cli_alarms,
     cli_backtest,
+    cli_broker,
     cli_devices,
     cli_exchange,
     cli_notify,
@@ -41,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_devices.app, name="devices")
+app.add_typer(cli_broker.app, name="broker")
 app.add_typer(cli_rules.app, name="rules")
 app.add_typer(cli_alarms.app, name="alarms")
 app.add_typer(cli_notify.app, name="notify")

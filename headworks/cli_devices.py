@@ -144,21 +144,26 @@ def retire(identity: str) -> None:
 @app.command()
 def rotate(
     identity: Annotated[str, typer.Argument(help="The device's identity")],
-    kind: Annotated[CredentialKind, typer.Option(help="oscore, or psk for CoAP over DTLS")] = CredentialKind.OSCORE,
+    kind: Annotated[
+        CredentialKind, typer.Option(help="oscore, psk for CoAP over DTLS, or mqtt")
+    ] = CredentialKind.OSCORE,
     remove: Annotated[bool, typer.Option("--remove", help="Take the credential away instead")] = False,  # noqa: FBT002
 ) -> None:
     """Give a device a new secret, and print it this once; the last one is void within half a minute.
 
     A device with a secret for CoAP is not heard there without it.
     """
-    if kind is CredentialKind.MQTT:
-        raise typer.BadParameter("the broker has the passwords of MQTT devices", param_hint="--kind")
     settings = load_settings()
     try:
         with _connect() as connection:
             if remove:
                 done = credentials.remove(connection, identity, kind)
                 typer.echo(f"{identity} has no {kind.value} credential" + (" any more" if done else ""))
+                return
+            if kind is CredentialKind.MQTT:
+                user, password = credentials.make_mqtt(connection, identity)
+                typer.echo(json.dumps({"identity": identity, "user": user, "password": password}, indent=2))
+                typer.echo("write the broker's files anew: headworks broker files", err=True)
                 return
             seal = load_seal(settings.key_path)
             if kind is CredentialKind.PSK:

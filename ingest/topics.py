@@ -37,3 +37,11 @@ def address_of(topic: str) -> Address | None:
         case ["v1", "gateway", "telemetry"]:
             return Address(None, Codec.THINGSBOARD_GATEWAY)
     return None
+
+
+def own_topics(identity: str) -> list[str]:
+    """Where a device may write. One in whose name a topic cannot be read alone may write nowhere."""
+    if not identity or set(identity) & set("/+#"):
+        return []
+    # Nothing in v1/gateway/telemetry says who has sent it, so it is nobody's own.
+    return [one.replace("+", identity) for one in FILTERS if "+" in one]

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 
-from devices.credential import CredentialKind, OscoreKeys, OscoreLease
+from devices.credential import CredentialKind, OscoreKeys, OscoreLease, mosquitto_hash, mosquitto_user
 from storage.database import Connection, unavailable
 from storage.sealing import Seal
 
@@ -15,6 +15,7 @@ SERVER_ID = b"\x00"
 NUMBERS = 1_000
 """Numbers for answers of its own that a gateway leases at a time; nearly all answers use their request's number."""
 _SECRET_BYTES, _SALT_BYTES = 16, 8
+_PASSWORD_BYTES = 18
 
 
 class NoSuchDeviceError(LookupError):
@@ -40,6 +41,27 @@ def make_psk(connection: Connection, seal: Seal, identity: str) -> bytes:
     key = secrets.token_bytes(_SECRET_BYTES)
     _put(connection, number, CredentialKind.PSK, identity, seal.close(key, _place(number, "psk")))
     return key
+
+
+def make_mqtt(connection: Connection, identity: str) -> tuple[str, str]:
+    """A new password at the broker for a device, in the place of its last one: user name and password. Only its salted
+    hash is stored, as the broker only compares."""
+    number = _number(connection, identity)
+    user = mosquitto_user(identity)
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    _put(connection, number, CredentialKind.MQTT, user, mosquitto_hash(password, secrets.token_bytes(12)).encode())
+    return user, password
+
+
+def mqtt_users(connection: Connection) -> list[tuple[str, str, str]]:
+    """User name, hash and identity of every active device that has a password at the broker."""
+    with unavailable():
+        rows = connection.execute(
+            "SELECT c.name, convert_from(c.secret, 'UTF8'), d.identity"
+            " FROM credential c JOIN device d USING (device_id)"
+            " WHERE c.kind = 'mqtt' AND d.status = 'active' ORDER BY d.identity"
+        ).fetchall()
+    return [(str(user), str(hashed), str(identity)) for user, hashed, identity in rows]
 
 
 def psk(connection: Connection, seal: Seal, name: str) -> tuple[str, bytes] | None:
