@@ -5,19 +5,15 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 from rich.console import Console
 
 from deploy.provision import installed
 from devices.document import DocumentError
 from devices.errors import UnavailableError
+from headworks.broker_trial import BrokerError, reach, try_out
 from headworks.profiles import load_profile_files
 from headworks.running import find_running
 from headworks.service import load_rule_files
@@ -69,7 +65,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _database(database)
     broker = settings.mqtt_url.get_secret_value() if settings.mqtt_url else running and running.mqtt_url
     if broker:
-        yield _broker(broker)
+        yield from _broker(broker)
 
 
 def _services(settings: Settings) -> Finding:
@@ -129,33 +125,24 @@ def _database(url: str) -> Iterator[Finding]:
         yield Finding("database", str(error), "check HEADWORKS_DATABASE_URL, and that the server runs")
 
 
-def _broker(url: str) -> Finding:
+def _broker(url: str) -> Iterator[Finding]:
     broker = Broker.parse(url)
     where = f"{broker.host}:{broker.port}"
-    advice = "check HEADWORKS_MQTT_URL, its user and password, and that the broker runs"
-    answered = threading.Event()
-    answer: list[ReasonCode] = []
-
-    def on_connect(
-        _: mqtt.Client, __: object, ___: mqtt.ConnectFlags, reason: ReasonCode, ____: Properties | None
-    ) -> None:
-        answer.append(reason)
-        answered.set()
-
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-    client.on_connect = on_connect
-    if broker.username is not None:
-        client.username_pw_set(broker.username, broker.password)
-    if broker.tls:
-        client.tls_set()
     try:
-        client.connect(broker.host, broker.port, keepalive=10)
-    except OSError as error:
-        return Finding("broker", f"{where}: {error.strerror or error}", advice)
-    client.loop_start()
-    known = answered.wait(5)
-    client.disconnect()
-    client.loop_stop()
-    if not known:
-        return Finding("broker", f"{where} does not answer", advice)
-    return Finding("broker", f"{where}: {answer[0]}", advice if answer[0].is_failure else "")
+        yield Finding("broker", f"{where}: {reach(broker)}")
+        trial = try_out(broker)
+    except BrokerError as error:
+        advice = "check HEADWORKS_MQTT_URL, its user and password, and that the broker runs"
+        yield Finding("broker", f"{where}: {error}", advice)
+        return
+    if trial.refused:
+        # An ACL that lets the platform only read is as it should be; then the settings have to be looked at.
+        yield Finding("keeping", f"not tried, as {trial.refused}; max_queued_messages and max_queued_bytes should be 0")
+    elif trial.kept < trial.sent:
+        yield Finding(
+            "keeping",
+            f"of {trial.sent} messages for a subscriber that was away, the broker lost {trial.sent - trial.kept}",
+            "in mosquitto.conf: max_queued_messages 0, max_queued_bytes 0, persistence true",
+        )
+    else:
+        yield Finding("keeping", f"the broker kept all of {trial.sent} messages for a subscriber that was away")
