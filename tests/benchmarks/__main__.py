@@ -19,7 +19,15 @@ from rich.table import Table
 from deploy.provision import provision
 from headworks.embedded import EmbeddedBroker, EmbeddedPostgres
 from headworks.service import prepare
-from tests.benchmarks import bench_coap, bench_engine, bench_flatness, bench_frames, bench_gateways, bench_writer
+from tests.benchmarks import (
+    bench_coap,
+    bench_engine,
+    bench_flatness,
+    bench_frames,
+    bench_gateways,
+    bench_mqtt,
+    bench_writer,
+)
 from tests.benchmarks.figures import Figure
 
 OUTPUT = Path("build/bench.json")
@@ -42,6 +50,7 @@ def main() -> int:
                 ("the engine", bench_engine.figures),
                 ("binary frames", bench_frames.figures),
                 ("a CoAP request", bench_coap.figures),
+                ("an MQTT message", lambda: bench_mqtt.figures(broker.url)),
                 ("the writing path", lambda: bench_writer.run(postgres.url, folder)),
                 ("the gateways", lambda: bench_gateways.run(postgres.url, broker.url, folder)),
                 ("the writing path by the size of the fleet", lambda: bench_flatness.run(postgres.url)),

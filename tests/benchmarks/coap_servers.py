@@ -38,7 +38,8 @@ def _uplink(identity: str, payload: bytes, content_format: int | None) -> Uplink
     return Uplink(Transport.COAP, payload, RECEIVED, identity, content_format, "bench")
 
 
-def _take(uplinks: list[Uplink]) -> list[Outcome]:
+def take(uplinks: list[Uplink]) -> list[Outcome]:
+    """Through decode and normalise."""
     return translate(uplinks, _resolve, _PROFILES)[1]
 
 
@@ -55,7 +56,7 @@ class _Pipeline:
 
     def _work(self) -> None:
         taken, self._waiting = self._waiting, []
-        for (_, done), outcome in zip(taken, _take([uplink for uplink, _ in taken]), strict=True):
+        for (_, done), outcome in zip(taken, take([uplink for uplink, _ in taken]), strict=True):
             done(outcome)
 
 
@@ -70,14 +71,14 @@ class _Bare(asyncio.DatagramProtocol):
         message = parse(data)
         assert isinstance(message, Plain)
         if self._decoding:
-            _take([_uplink(message.path[1], message.payload, message.content_format)])
+            take([_uplink(message.path[1], message.payload, message.content_format)])
         self._transport.sendto(response(ACKNOWLEDGEMENT, CHANGED_CODE, message.mid, message.token), address)
 
 
 class _Resource(resource.Resource, resource.PathCapable):  # type: ignore[misc]
     async def render_post(self, request: Message) -> Message:
         content_format = request.opt.content_format
-        _take(
+        take(
             [_uplink(request.opt.uri_path[0], request.payload, None if content_format is None else int(content_format))]
         )
         return Message(code=CHANGED)
