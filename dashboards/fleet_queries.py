@@ -116,16 +116,13 @@ ORDER BY 3 DESC, 4 DESC, 5 DESC, 9 DESC, 1
 
 
 def _trend(metric: str, aggregate: str) -> str:
-    # OFFSET 0 keeps the planner from flattening the subquery: device and metric then reach the view as constants, and
-    # its scan uses the key (device_id, metric_id, measured_at) instead of reading every device's history.
+    # Which devices and which metric are settled before the view is read, so that its scan enters the key (device_id,
+    # metric_id, time) for these alone; joined to the registry the planner reads every device's history.
     return f"""
 SELECT h.bucket AS "time", {SITE} || ' · ' || d.kind || 's' AS metric, {aggregate} AS value
-FROM device d
-JOIN metric m ON m.name = '{metric}'
-CROSS JOIN LATERAL (SELECT r.bucket, r.avg_value FROM reading_hourly r
-                    WHERE r.device_id = d.device_id AND r.metric_id = m.metric_id AND $__timeFilter(r.bucket)
-                    OFFSET 0) h
-WHERE d.status = 'active' AND {IN_SITES}
+FROM reading_hourly h JOIN device d USING (device_id)
+WHERE h.device_id = ANY(ARRAY(SELECT d.device_id FROM device d WHERE d.status = 'active' AND {IN_SITES}))
+AND h.metric_id = (SELECT m.metric_id FROM metric m WHERE m.name = '{metric}') AND $__timeFilter(h.bucket)
 GROUP BY 1, 2
 ORDER BY 1, 2
 """
