@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from alerts.rules import Rule
 from devices.alarm import AlarmChange, ChangeKind
 from devices.duration import format_duration
-from devices.metrics import CATALOGUE
 from devices.model import SECOND, Device, Instant, moment
 
 
@@ -91,7 +90,7 @@ def render(change: AlarmChange, event: Event, device: Device, rule: Rule | None,
         "announced_at": _iso(now),
         "seconds_late": max(0, now - _at(change, event)) // SECOND,
         "value": alarm.value,
-        "unit": CATALOGUE[rule.shown_metric].unit if rule else None,
+        "unit": (rule.shown_unit or "1") if rule else None,
     }
     if rule is not None:
         told["guidance"] = _guidance(rule)

@@ -16,6 +16,7 @@ from alerts.expression import (
     Comparison,
     Condition,
     Deadbands,
+    Feature,
     Junction,
     Negative,
     Not,
@@ -25,11 +26,12 @@ from alerts.expression import (
     Truth,
     relaxes,
 )
+from alerts.functions import PHYSICS
 
 Values = Sequence[float | None]
 """A device's values by slot."""
 Slots = Mapping[str, int]
-"""Where each operand (a metric, `design.<name>`) stands among the values."""
+"""Where each thing that a condition reads (by its name) stands among the values."""
 Verdict = bool | None
 """What a condition says; None is unknown."""
 Decide = Callable[[Values], Verdict]
@@ -73,7 +75,7 @@ def calculation(node: Numeric, slots: Slots) -> Calculate:
         case Number():
             constant = node.value
             return lambda _: constant
-        case Operand():
+        case Operand() | Feature():
             return operator.itemgetter(slots[node.name])
         case Negative():
             inner = calculation(node.operand, slots)
@@ -94,7 +96,7 @@ def why_unknown(condition: Condition, values: Mapping[str, float]) -> str | None
 def _decide(node: Truth, slots: Slots, deadbands: Deadbands, direction: float) -> Decide:
     match node:
         case Comparison():
-            width = max((w for metric, w in deadbands.items() if relaxes(metric, node)), default=0.0)
+            width = max((w for subject, w in deadbands.items() if relaxes(subject, node)), default=0.0)
             return _compare(node, slots, direction * width * _CLEARING.get(node.operator, 0.0))
         case Not():
             inner = _decide(node.operand, slots, deadbands, -direction)
@@ -106,7 +108,7 @@ def _decide(node: Truth, slots: Slots, deadbands: Deadbands, direction: float) -
 
 def _compare(node: Comparison, slots: Slots, shift: float) -> Decide:
     test = _TESTS[node.operator]
-    if isinstance(node.left, Operand) and isinstance(node.right, Number):
+    if isinstance(node.left, Operand | Feature) and isinstance(node.right, Number):
         # Most rules are of this form; one call in place of three.
         slot, threshold = slots[node.left.name], node.right.value + shift
         return lambda values: None if (value := values[slot]) is None else test(value, threshold)
@@ -171,6 +173,8 @@ def _arithmetic(node: Arithmetic, slots: Slots) -> Calculate:
 
 def _call(node: Call, slots: Slots) -> Calculate:
     arguments = tuple(calculation(argument, slots) for argument in node.arguments)
+    if node.function in PHYSICS:
+        return _physics(PHYSICS[node.function].calculate, arguments)
     if node.function == "abs":
         only = arguments[0]
         return lambda values: None if (number := only(values)) is None else abs(number)
@@ -188,28 +192,46 @@ def _call(node: Call, slots: Slots) -> Calculate:
     return call
 
 
+def _physics(function: Callable[..., float], arguments: tuple[Calculate, ...]) -> Calculate:
+    def call(values: Values) -> float | None:
+        numbers = [argument(values) for argument in arguments]
+        if None in numbers:
+            return None
+        try:
+            number = function(*numbers)
+        except (ValueError, ArithmeticError):
+            return None
+        return number if isfinite(number) else None
+
+    return call
+
+
 def _why(node: Truth | Numeric, slots: Slots, values: Values) -> str | None:
     match node:
-        case Number():
-            return None
-        case Operand():
+        case Operand() | Feature():
             if values[slots[node.name]] is not None:
                 return None
-            return f"the device has no {node.name}" if node.is_design else f"‘{node.name}’ has no valid value"
+            return f"the device has no {node.name}" if node.is_given else f"‘{node.name}’ has no valid value"
         case Negative() | Not():
             return _why(node.operand, slots, values)
-        case Arithmetic():
-            deeper = _why(node.left, slots, values) or _why(node.right, slots, values)
-            if deeper is not None or calculation(node, slots)(values) is not None:
-                return deeper
-            if node.operator == "/" and calculation(node.right, slots)(values) == 0:
-                return f"division by zero in ‘{node.text}’"
-            return f"‘{node.text}’ is too large to calculate"
         case Comparison():
             return _why(node.left, slots, values) or _why(node.right, slots, values)
-        case Call():
-            return next((why for part in node.arguments if (why := _why(part, slots, values))), None)
+        case Arithmetic() | Call():
+            return _why_not_calculated(node, slots, values)
         case Junction():
             if _decide(node, slots, {}, 1.0)(values) is not None:
                 return None
             return next((why for part in node.parts if (why := _why(part, slots, values))), None)
+    return None
+
+
+def _why_not_calculated(node: Arithmetic | Call, slots: Slots, values: Values) -> str | None:
+    parts = (node.left, node.right) if isinstance(node, Arithmetic) else node.arguments
+    deeper = next((why for part in parts if (why := _why(part, slots, values))), None)
+    if deeper is not None or calculation(node, slots)(values) is not None:
+        return deeper
+    if isinstance(node, Call):
+        return f"‘{node.text}’ has no meaning for these values"
+    if node.operator == "/" and calculation(node.right, slots)(values) == 0:
+        return f"division by zero in ‘{node.text}’"
+    return f"‘{node.text}’ is too large to calculate"

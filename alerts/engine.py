@@ -54,8 +54,9 @@ def judge(rule: Rule, device: Device, profile: Profile, readings: Iterable[Readi
     return list(found.values())
 
 
-def _raise(_: str, error: Exception) -> None:
-    raise error
+def _raise(_: str, error: Exception | str) -> None:
+    if isinstance(error, Exception):
+        raise error
 
 
 class Engine:
@@ -72,7 +73,9 @@ class Engine:
         self._profiles = profiles
         self._validity = validity
         self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}
-        self._places: dict[tuple[str, str], Plan] = {}
+        self._places: dict[tuple[object, ...], Plan] = {}
+        self._by_tag = any(rule.applies_to.tag is not None for rule in rules)
+        self._by_design = sorted({name for rule in rules for name in rule.applies_to.design_names})
         self._tracks: dict[str, tuple[Device, Track]] = {}
         self._failing: dict[str, str] = {}
         self._failures: Counter[str] = Counter()
@@ -81,7 +84,7 @@ class Engine:
 
     @property
     def failing(self) -> Mapping[str, str]:
-        """Rules that raised an unexpected error, with the last one. They stay in this list until the next start."""
+        """Rules that met an error (a division by zero, a defect), with the last one, until the next start."""
         return MappingProxyType(self._failing)
 
     @property
@@ -224,10 +227,14 @@ class Engine:
             after = [alarm for alarm in after if alarm.rule in rules]
         return difference(before, after)
 
-    def _failed(self, rule: str, error: Exception) -> None:
-        self._failing[rule] = f"{type(error).__name__}: {error}"
+    def _failed(self, rule: str, error: Exception | str) -> None:
+        """A defect leaves the journal as it is; what cannot be calculated is unknown, and so judged."""
         self._failures[rule] += 1
-        self._failed_now.add(rule)
+        if isinstance(error, str):
+            self._failing[rule] = error
+        else:
+            self._failing[rule] = f"{type(error).__name__}: {error}"
+            self._failed_now.add(rule)
 
     def _track(self, identity: str, device: Device | None) -> Track | None:
         known = self._tracks.get(identity)
@@ -247,7 +254,7 @@ class Engine:
         return track
 
     def _plan(self, device: Device) -> Plan | None:
-        place = (device.profile, device.site)
+        place = (device.profile, device.site, *self._chosen_by(device))
         plan = self._places.get(place)
         if plan is None:
             profile = self._profiles.get(device.profile)
@@ -260,10 +267,16 @@ class Engine:
             plan = self._places[place] = self._plans[key]
         return plan
 
+    def _chosen_by(self, device: Device) -> tuple[object, ...]:
+        """What rules choose this device by, beside its profile and site."""
+        by_tag = device.tag if self._by_tag else ""
+        by_design = tuple(device.design.get(name) for name in self._by_design)
+        return (by_tag, *by_design)
+
 
 def _alike(one: Device, other: Device) -> bool:
     """Whether two entries of a device give the same judgement."""
-    return one.profile == other.profile and one.site == other.site and one.design == other.design
+    return (one.profile, one.site, one.tag, one.design) == (other.profile, other.site, other.tag, other.design)
 
 
 def _occurrences(states: Iterable[RuleState | None], moved: Iterable[Alarm]) -> list[Alarm]:

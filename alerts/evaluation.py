@@ -10,23 +10,22 @@ Where the readings come from, and in which order, is the business of `alerts.eng
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
 from operator import itemgetter
 from typing import NamedTuple
 
-from alerts.closures import Calculate, Slots, Verdict, calculation, relaxed, strict
-from alerts.expression import Comparison, Numeric, operands
+from alerts.closures import Calculate, Slots, Verdict, calculation, relaxed, strict, why_unknown
+from alerts.expression import Comparison, Feature, Numeric, Operand, Read, operands
 from alerts.rules import Rule
+from alerts.windows import State, Window
 from devices.alarm import Alarm
-from devices.model import Device, Instant, Reading
+from devices.model import SECOND, Device, Instant, Reading
 
 NEVER: Instant = -(2**62)
 """When a value that was never measured was measured."""
-ALWAYS: Instant = 2**62
-"""When a value of the nameplate was measured: it is never too old."""
-
 _CHOICES = 256
 """Combinations of metrics whose rules are remembered; devices use a handful."""
 
@@ -49,14 +48,28 @@ class RuleState(NamedTuple):
     known: bool
 
 
-Failed = Callable[[str, Exception], None]
-"""Told of a rule that raised an error."""
+Failed = Callable[[str, Exception | str], None]
+"""Told of a rule that raised an error, or why it could not be calculated."""
+
+
+class Schedule(NamedTuple):
+    """A set-point that changes with time: `values` has one more entry than `begins`, the first from ever on."""
+
+    begins: tuple[Instant, ...]
+    values: tuple[float | None, ...]
+
+    def at(self, at: Instant) -> float | None:
+        """What was valid at a moment."""
+        return self.values[bisect_right(self.begins, at)]
 
 
 class CompiledRule:
     """A rule with its closures over a plan's slots."""
 
-    __slots__ = ("index", "limit", "off_delay", "on_delay", "relaxed", "rule", "shown", "slots", "strict", "validity")
+    __slots__ = (
+        "ages", "index", "limit", "off_delay", "on_delay", "reads", "relaxed", "rule", "shown", "slots",
+        "strict", "validity", "windows",
+    )  # fmt: skip
 
     def __init__(self, index: int, rule: Rule, slots: Slots, validity: Instant) -> None:
         condition = rule.parsed
@@ -64,13 +77,28 @@ class CompiledRule:
         self.rule = rule
         self.strict = strict(condition, slots)
         self.relaxed = relaxed(condition, slots, rule.deadbands) if rule.deadbands else self.strict
-        # A rule of one metric meets only samples that hold it, so its value is never old.
-        self.slots = tuple(slots[name] for name in condition.metrics) if len(condition.metrics) > 1 else ()
+        last_known = [o for o in condition.operands if not o.is_given and _expires(o)]
+        # A rule of one metric meets only samples that hold it, so its value is never old; but a bad one may be newest.
+        alone = len(condition.metrics) == 1 and not any(f.function == "quality" for f in condition.features)
+        self.slots = () if alone else tuple(slots[o.name] for o in last_known)
+        self.windows = tuple(slots[f.name] for f in condition.features if f.window)
+        self.ages = tuple((slots[f.name], slots[f.metric]) for f in condition.features if f.function == "age")
+        self.reads = tuple((o.name, slots[o.name]) for o in condition.operands)
         self.validity = rule.validity or validity
         self.on_delay = rule.on_delay
         self.off_delay = rule.off_delay
-        self.shown = slots[rule.shown_metric]
-        self.limit = _limit(condition.leading, rule.shown_metric, slots)
+        self.shown = slots[rule.shown]
+        self.limit = _limit(condition.leading, rule.shown, slots)
+
+    def why(self, values: Sequence[float | None]) -> str | None:
+        """Why the condition cannot be calculated though everything that it reads is there; None if that is not so."""
+        known: dict[str, float] = {}
+        for name, slot in self.reads:
+            value = values[slot]
+            if value is None:
+                return None
+            known[name] = value
+        return why_unknown(self.rule.parsed, known)
 
     def step(
         self, state: RuleState | None, verdict: Verdict, at: Instant, values: Sequence[float | None], device: str
@@ -105,20 +133,46 @@ _NORMAL = RuleState(None, None, 0, 0, known=True)
 class Plan:
     """The rules of one kind of device, compiled together; shared by all devices with the same profile and rules.
 
-    A device's values are kept by slot: one for each metric that a rule names, and one for each nameplate entry.
+    A device's values are kept by slot: first one for each metric that a rule names (its last known value), then the
+    previous values and the qualities that rules ask for; these are its memory. Behind them come what is calculated
+    anew for every sample (ages, windows) and what is given (nameplate entries, set-points).
     """
 
     def __init__(self, rules: Sequence[Rule], validity: Instant) -> None:
-        names = dict.fromkeys(operand for rule in rules for operand in rule.parsed.operands)
-        self.slots = {operand.name: number for number, operand in enumerate(names)}
-        self.metrics = {name: slot for name, slot in self.slots.items() if not name.startswith("design.")}
-        self.design = {name.removeprefix("design."): s for name, s in self.slots.items() if name not in self.metrics}
-        self.rules = tuple(CompiledRule(number, rule, self.slots, validity) for number, rule in enumerate(rules))
+        read = dict.fromkeys(operand for rule in rules for operand in rule.parsed.operands)
+        features = dict.fromkeys(operand for operand in read if isinstance(operand, Feature))
+        metrics = dict.fromkeys(metric for rule in rules for metric in rule.parsed.metrics)
+        previous = [f for f in features if f.function == "previous"]
+        qualities = [f for f in features if f.function == "quality"]
+        windows = [f for f in features if f.window]
+        ages = [f for f in features if f.function == "age"]
+        design = dict.fromkeys(o.name for rule in rules for o in rule.given if o.name.startswith("design."))
+        setpoints = [f"{rule.rule}:setpoint.{name}" for rule in rules for name in rule.setpoints]
+        names = [*metrics, *(f.name for f in (*previous, *qualities, *windows, *ages)), *design, *setpoints]
+        self.slots = {name: number for number, name in enumerate(names)}
+        self.metrics = {name: self.slots[name] for name in metrics}
+        self.kept = len(metrics) + len(previous) + len(qualities)
+        """How many slots are a device's memory."""
+        self.design = {name.removeprefix("design."): self.slots[name] for name in design}
+        self.windows = tuple((self.slots[f.name], Window(f.kind, f.window)) for f in windows)
+        self.window_at = {slot: number for number, (slot, _) in enumerate(self.windows)}
+        self.qualities = {f.metric: self.slots[f.name] for f in qualities}
+        self.previous = {self.slots[f.metric]: self.slots[f.name] for f in previous}
+        fed: dict[int, list[int]] = {}
+        for number, feature in enumerate(windows):
+            fed.setdefault(self.slots[feature.metric], []).append(number)
+        self.fed = {slot: tuple(numbers) for slot, numbers in fed.items()}
+        """The windows of each metric's slot."""
+        self.plain = [slot not in self.fed and slot not in self.previous for slot in range(len(names))]
+        self.rules = tuple(CompiledRule(n, rule, _Own(self.slots, rule.rule), validity) for n, rule in enumerate(rules))
         self.names = frozenset(rule.rule for rule in rules)
         self.meets = [0] * len(self.slots)
         for compiled in self.rules:
             for name in compiled.rule.parsed.metrics:
                 self.meets[self.slots[name]] |= 1 << compiled.index
+            for feature in compiled.rule.parsed.features:
+                if feature.function == "quality":
+                    self.meets[self.slots[feature.name]] |= 1 << compiled.index
         self._chosen: dict[int, tuple[CompiledRule, ...]] = {}
 
     def chosen(self, mask: int) -> tuple[CompiledRule, ...]:
@@ -131,38 +185,91 @@ class Plan:
         return found
 
     def relevant(self, readings: Iterable[Reading]) -> list[Reading]:
-        """The readings that feed a condition: of a metric that a rule names, and not bad; by sample time."""
-        metrics = self.metrics
-        return sorted((r for r in readings if r[1] in metrics and r[4]), key=sample_time)
+        """The readings that feed a condition: of a metric that a rule names, and not bad unless a rule asks for its
+        quality; by sample time."""
+        metrics, qualities = self.metrics, self.qualities
+        return sorted((r for r in readings if r[1] in metrics and (r[4] or r[1] in qualities)), key=sample_time)
+
+
+class _Own(dict[str, int]):
+    """A plan's slots as one rule names them: its set-points are its own."""
+
+    def __init__(self, slots: Slots, rule: str) -> None:
+        super().__init__(slots)
+        own = f"{rule}:"
+        self.update({name.removeprefix(own): slot for name, slot in slots.items() if name.startswith(own)})
 
 
 class Memory:
-    """What the past of one device amounts to: its last known values and the state of each rule."""
+    """What the past of one device amounts to: its last known values, its windows and the state of each rule."""
 
-    __slots__ = ("device", "plan", "states", "times", "values")
+    __slots__ = ("device", "plan", "schedule", "states", "times", "values", "windows")
 
     def __init__(self, plan: Plan, device: Device) -> None:
         self.plan = plan
         self.device = device.identity
-        self.times: list[Instant] = [NEVER] * len(plan.slots)
+        self.times: list[Instant] = [NEVER] * plan.kept
         self.values: list[float | None] = [None] * len(plan.slots)
+        self.windows: list[State | None] = [None] * len(plan.windows)
         self.states: list[RuleState | None] = [None] * len(plan.rules)
         for name, slot in plan.design.items():
-            self.times[slot] = ALWAYS
             self.values[slot] = _number(device.design.get(name))
+        self.schedule = self._setpoints(device)
+
+    def _setpoints(self, device: Device) -> dict[int, tuple[tuple[int, Schedule], ...]] | None:
+        """Put the set-points among the values; those that change with time come back, by rule."""
+        found: dict[int, tuple[tuple[int, Schedule], ...]] = {}
+        for compiled in self.plan.rules:
+            rule = compiled.rule
+            changing: list[tuple[int, Schedule]] = []
+            for name in rule.setpoints:
+                slot = self.plan.slots[f"{rule.rule}:setpoint.{name}"]
+                self.values[slot] = self._given(rule.setpoint(name))
+                over = [o for o in rule.overrides if name in o.setpoints and o.covers(device)]
+                if over:
+                    begins = [o.valid_from for o in over]
+                    numbers = [self.values[slot], *(self._given(o.setpoint(name)) for o in over)]
+                    changing.append((slot, Schedule(tuple(begins), tuple(numbers))))
+            if changing:
+                found[compiled.index] = tuple(changing)
+        return found or None
+
+    def _given(self, node: Numeric) -> float | None:
+        return calculation(node, self.plan.slots)(self.values)
 
     def clear(self) -> None:
-        """Forget every reading; the nameplate stays."""
-        for slot in self.plan.metrics.values():
-            self.times[slot] = NEVER
-            self.values[slot] = None
-        self.states = [None] * len(self.plan.rules)
+        """Forget every reading; what is given stays."""
+        plan = self.plan
+        self.times = [NEVER] * plan.kept
+        self.values[: plan.kept] = [None] * plan.kept
+        self.windows = [None] * len(plan.windows)
+        self.states = [None] * len(plan.rules)
+
+    def take(self, slot: int, at: Instant, value: float) -> None:
+        """Take in a value of a metric whose past counts."""
+        plan, times, values = self.plan, self.times, self.values
+        if times[slot] == at:  # the same reading again
+            return
+        previous = plan.previous.get(slot)
+        if previous is not None:
+            values[previous] = values[slot]
+            times[previous] = at
+        windows = self.windows
+        for number in plan.fed.get(slot, ()):
+            windows[number] = plan.windows[number][1].add(windows[number], at, value)
+        times[slot] = at
+        values[slot] = value
 
     def judge(self, at: Instant, mask: int, moved: list[Alarm], failed: Failed) -> None:
         """Let the rules of `mask` meet the sample at `at`, whose values are in; what is raised or cleared goes to
         `moved`."""
         states = self.states
         for rule in self.plan.chosen(mask):
+            if rule.windows or rule.ages:
+                self._calculate(rule, at)
+            if self.schedule is not None and rule.index in self.schedule:
+                for slot, schedule in self.schedule[rule.index]:
+                    self.values[slot] = schedule.at(at)
             values: Sequence[float | None] = self.values
             if rule.slots:
                 oldest = at - rule.validity
@@ -175,6 +282,8 @@ class Memory:
             state = states[index]
             try:
                 verdict = rule.strict(values) if state is None or state[0] is None else rule.relaxed(values)
+                if verdict is None and (why := rule.why(values)) is not None:
+                    failed(rule.rule.rule, why)
                 if state is None and not verdict:
                     continue
                 states[index], alarm = rule.step(state, verdict, at, values, self.device)
@@ -183,6 +292,17 @@ class Memory:
                 continue
             if alarm is not None:
                 moved.append(alarm)
+
+    def _calculate(self, rule: CompiledRule, at: Instant) -> None:
+        """Put in what changes with time alone."""
+        values, plan = self.values, self.plan
+        for slot in rule.windows:
+            number = plan.window_at[slot]
+            value = plan.windows[number][1].value(self.windows[number], at)
+            values[slot] = value if value is None or isfinite(value) else None
+        for slot, metric in rule.ages:
+            newest = self.times[metric]
+            values[slot] = None if newest == NEVER else (at - newest) / SECOND
 
     def _valid(self, slots: Sequence[int], oldest: Instant) -> list[float | None]:
         values = self.values.copy()
@@ -207,14 +327,19 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and isfinite(value) else None
 
 
+def _expires(read: Read) -> bool:
+    """Whether its value stands only for the validity: windows and ages have a time of their own."""
+    return isinstance(read, Operand) or read.function in ("previous", "quality")
+
+
 def _limit(leading: Comparison | None, shown: str, slots: Slots) -> Calculate:
-    """The side of the leading comparison that the shown metric is compared with."""
+    """The side of the leading comparison that what is shown is compared with."""
     if leading is None:
         return lambda _: None
     return calculation(leading.left if _is_limit(leading.left, leading.right, shown) else leading.right, slots)
 
 
 def _is_limit(side: Numeric, other: Numeric, shown: str) -> bool:
-    named = {operand.name for operand in operands(side) if not operand.is_design}
-    opposite = {operand.name for operand in operands(other) if not operand.is_design}
+    named = {operand.name for operand in operands(side) if not operand.is_given}
+    opposite = {operand.name for operand in operands(other) if not operand.is_given}
     return (not named and bool(opposite)) or (shown in opposite and shown not in named)

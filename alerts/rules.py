@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from alerts.expression import Condition, ConditionError, Deadbands, parse_condition
+from alerts.closures import strict
+from alerts.expression import Condition, ConditionError, Deadbands, Numeric, Read, operands
+from alerts.functions import LONGEST_WINDOW
+from alerts.grammar import SetPoints, parse_condition, parse_selection, parse_setpoint
 from devices.alarm import Priority
 from devices.document import DocumentError, DocumentModel, Positions, load_yaml, suggest, validate
-from devices.duration import Duration
+from devices.duration import Duration, format_duration
 from devices.metrics import CATALOGUE
-from devices.model import Device
+from devices.model import Device, Instant, instant
 from devices.profile import Kind, Profile
 
 SEVERITIES = {Priority.LOW: (1, 333), Priority.MEDIUM: (334, 666), Priority.HIGH: (667, 1000)}
@@ -30,6 +35,32 @@ SEVERITIES = {Priority.LOW: (1, 333), Priority.MEDIUM: (334, 666), Priority.HIGH
 MESSAGE_FIELDS = ("value", "limit", "unit")
 """What a message may insert: the leading metric's value and limit when the alarm was raised, and their unit."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+Parsed = TypeVar("Parsed")
+
+
+def _read(parse: Callable[[Any], Parsed], value: object) -> Parsed:
+    try:
+        return parse(value)
+    except ConditionError as error:
+        raise ValueError(str(error)) from error
+
+
+def _instant(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value  # a model that is read again
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError("write an instant with its zone, as in 2026-11-23T08:00:00Z")
+    return instant(value)
+
+
+def _selected(selection: Condition, device: Device) -> bool:
+    names = [operand.name for operand in selection.operands]
+    slots = {name: number for number, name in enumerate(names)}
+    return strict(selection, slots)([device.design.get(name.removeprefix("design.")) for name in names]) is True
 
 
 class AlarmClass(StrEnum):
@@ -50,6 +81,81 @@ class AppliesTo(DocumentModel):
     kind: Kind | None = None
     profiles: tuple[str, ...] = ()
     site: str | None = None
+    tag: str | None = Field(default=None, description="A pattern for the tag, as in P-1* (* any text, ? any character)")
+    design: str | None = Field(
+        default=None, description="A condition on the nameplate alone, as in design.rated_power > 200"
+    )
+
+    @field_validator("design", mode="after")
+    @classmethod
+    def _design_fits(cls, design: str | None) -> str | None:
+        return None if design is None else _read(parse_selection, design).text
+
+    @cached_property
+    def _selection(self) -> Condition | None:
+        return None if self.design is None else parse_selection(self.design)
+
+    @property
+    def design_names(self) -> tuple[str, ...]:
+        """The nameplate entries that choose."""
+        return () if self._selection is None else self._selection.design
+
+    def covers(self, device: Device, kind: Kind | None) -> bool:
+        """Whether a device is meant; a nameplate entry that it does not have fits nothing."""
+        return (
+            (self.kind is None or self.kind is kind)
+            and (not self.profiles or device.profile in self.profiles)
+            and (self.site is None or self.site == device.site)
+            and (self.tag is None or fnmatchcase(device.tag, self.tag))
+            and (self._selection is None or _selected(self._selection, device))
+        )
+
+
+class SetPoint(DocumentModel):
+    """A threshold by name: a number, a quantity (`6.4 mm/s`), or numbers and design.<name> (`0.9 * design.pn`)."""
+
+    value: float | str
+    description: str = ""
+
+    @field_validator("value", mode="after")
+    @classmethod
+    def _value_fits(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and not math.isfinite(value):
+            raise ValueError("a set-point is a finite number")
+        _read(parse_setpoint, value)
+        return value
+
+
+class Override(DocumentModel):
+    """Other set-points for some devices from a moment on. The past keeps what was valid then."""
+
+    devices: tuple[str, ...] = Field(default=(), description="Identities")
+    tag: str | None = Field(default=None, description="A pattern for the tag, as in P-1*")
+    site: str | None = None
+    setpoints: dict[str, float | str] = Field(min_length=1)
+    valid_from: Annotated[Instant, BeforeValidator(_instant, json_schema_input_type=str)] = Field(
+        description="An instant with its zone, as in 2026-11-23T08:00:00Z"
+    )
+    reason: str = Field(min_length=1, description="Why, for whoever asks later")
+
+    @field_validator("setpoints", mode="after")
+    @classmethod
+    def _setpoints_fit(cls, setpoints: dict[str, float | str]) -> dict[str, float | str]:
+        for value in setpoints.values():
+            _read(parse_setpoint, value)
+        return setpoints
+
+    def covers(self, device: Device) -> bool:
+        """Whether it is for this device."""
+        return (
+            (not self.devices or device.identity in self.devices)
+            and (self.tag is None or fnmatchcase(device.tag, self.tag))
+            and (self.site is None or device.site == self.site)
+        )
+
+    def setpoint(self, name: str) -> Numeric:
+        """The set-point as a tree."""
+        return parse_setpoint(self.setpoints[name])[0]
 
 
 class Guidance(DocumentModel):
@@ -66,14 +172,6 @@ def _middle(priority: Priority) -> int:
     return (least + most + 1) // 2
 
 
-def _condition(text: str) -> str:
-    try:
-        parse_condition(text)
-    except ConditionError as error:
-        raise ValueError(str(error)) from error
-    return text
-
-
 def _deadband(value: object) -> object:
     numbers = value if isinstance(value, Mapping) else {"": value}
     for name, number in numbers.items():
@@ -85,13 +183,21 @@ def _deadband(value: object) -> object:
     return value
 
 
+def _setpoint(value: object) -> object:
+    return value if isinstance(value, Mapping | SetPoint) else {"value": value}
+
+
 class Rule(DocumentModel):
     """A condition on one device with what makes it an alarm. All times are sample times."""
 
     rule: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=80, description="The rule's name, in kebab-case")
     title: str = Field(min_length=1)
     applies_to: AppliesTo = AppliesTo()
-    condition: Annotated[str, AfterValidator(_condition)]
+    setpoints: dict[str, Annotated[SetPoint, BeforeValidator(_setpoint)]] = Field(
+        default_factory=dict, description="Thresholds that the condition names setpoint.<name>, with their defaults"
+    )
+    overrides: tuple[Override, ...] = Field(default=(), description="Set-points of single devices, with their history")
+    condition: str
     deadband: Annotated[float | dict[str, float], BeforeValidator(_deadband)] = Field(
         default=0.0,
         validate_default=False,
@@ -118,20 +224,52 @@ class Rule(DocumentModel):
     alarm_class: AlarmClass = AlarmClass.PROCESS
     guidance: Guidance
 
+    @field_validator("setpoints", mode="after")
+    @classmethod
+    def _setpoint_names(cls, setpoints: dict[str, SetPoint]) -> dict[str, SetPoint]:
+        for name in setpoints:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name):
+                raise ValueError(f"‘{name}’ is no name for a set-point: use lower case letters, digits and _")
+        return setpoints
+
+    @field_validator("overrides", mode="after")
+    @classmethod
+    def _overrides_fit(cls, overrides: tuple[Override, ...], info: ValidationInfo) -> tuple[Override, ...]:
+        known = _units(info.data.get("setpoints", {}))
+        for override in overrides:
+            for name, value in override.setpoints.items():
+                if name not in known:
+                    raise ValueError(f"the rule has no set-point ‘{name}’{suggest(name, list(known))}")
+                unit = parse_setpoint(value)[1]
+                if None not in (unit, known[name]) and unit != known[name]:
+                    raise ValueError(f"the set-point ‘{name}’ is in {known[name]}, not {unit}")
+        return tuple(sorted(overrides, key=lambda override: override.valid_from))
+
+    @field_validator("condition", mode="after")
+    @classmethod
+    def _condition_fits(cls, text: str, info: ValidationInfo) -> str:
+        if "setpoints" in info.data:
+            condition = _read(partial(parse_condition, setpoints=_units(info.data["setpoints"])), text)
+            named = {operand.name for operand in condition.operands}
+            for name in info.data["setpoints"]:
+                if f"setpoint.{name}" not in named:
+                    raise ValueError(f"the set-point ‘{name}’ is not in the condition: write setpoint.{name}")
+        return text
+
     @field_validator("deadband", mode="after")
     @classmethod
     def _deadband_fits(cls, deadband: float | dict[str, float], info: ValidationInfo) -> float | dict[str, float]:
-        if "condition" in info.data:
-            parse_condition(info.data["condition"]).deadbands(deadband)
+        condition = _parsed(info)
+        if condition is not None:
+            _read(condition.deadbands, deadband)
         return deadband
 
     @field_validator("metric", mode="after")
     @classmethod
     def _metric_fits(cls, metric: str | None, info: ValidationInfo) -> str | None:
-        if metric is not None and "condition" in info.data:
-            named = parse_condition(info.data["condition"]).metrics
-            if metric not in named:
-                raise ValueError(f"‘{metric}’ is not in the condition{suggest(metric, named)}")
+        condition = _parsed(info)
+        if metric is not None and condition is not None and metric not in condition.metrics:
+            raise ValueError(f"‘{metric}’ is not in the condition{suggest(metric, condition.metrics)}")
         return metric
 
     @field_validator("message", mode="after")
@@ -144,9 +282,28 @@ class Rule(DocumentModel):
                 raise ValueError(f"unknown field {{{name}}}{suggest(name, MESSAGE_FIELDS)} (there are {listed})")
         if "{" in _FIELD.sub("", message) or "}" in _FIELD.sub("", message):
             raise ValueError("a brace without its partner; only {value}, {limit} and {unit} have braces")
-        if "limit" in names and "condition" in info.data and parse_condition(info.data["condition"]).leading is None:
+        condition = _parsed(info)
+        if "limit" in names and condition is not None and condition.leading is None:
             raise ValueError("{limit} has no meaning: the condition compares no quantity with a limit")
         return message
+
+    @field_validator("on_delay", "off_delay", mode="after")
+    @classmethod
+    def _delay_fits(cls, delay: Instant) -> Instant:
+        if delay > LONGEST_WINDOW:
+            raise ValueError(f"{format_duration(delay)} is too long: at most {format_duration(LONGEST_WINDOW)}")
+        return delay
+
+    @field_validator("guidance", mode="after")
+    @classmethod
+    def _time_is_left(cls, guidance: Guidance, info: ValidationInfo) -> Guidance:
+        delay = info.data.get("on_delay", 0)
+        if delay >= guidance.time_to_respond:
+            raise ValueError(
+                f"the on-delay of {format_duration(delay)} contradicts the time to respond of"
+                f" {format_duration(guidance.time_to_respond)}: nobody could act in time"
+            )
+        return guidance
 
     @field_validator("severity", mode="before")
     @classmethod
@@ -168,7 +325,19 @@ class Rule(DocumentModel):
     @cached_property
     def parsed(self) -> Condition:
         """The condition as a tree."""
-        return parse_condition(self.condition)
+        return parse_condition(self.condition, _units(self.setpoints))
+
+    @cached_property
+    def given(self) -> tuple[Read, ...]:
+        """Everything of the nameplate that the condition and its set-points need."""
+        trees = [self.setpoint(name) for name in self.setpoints]
+        trees += [override.setpoint(name) for override in self.overrides for name in override.setpoints]
+        found = [o for o in self.parsed.operands if o.name.startswith("design.")]
+        return tuple(dict.fromkeys([*found, *(o for tree in trees for o in operands(tree))]))
+
+    def setpoint(self, name: str) -> Numeric:
+        """A set-point as a tree."""
+        return parse_setpoint(self.setpoints[name].value)[0]
 
     @cached_property
     def deadbands(self) -> Deadbands:
@@ -176,27 +345,43 @@ class Rule(DocumentModel):
         return self.parsed.deadbands(self.deadband)
 
     @cached_property
+    def shown(self) -> str:
+        """What an alarm of this rule shows the value of: a metric, or a feature of one."""
+        return self.metric or self.parsed.leading_read.name
+
+    @cached_property
     def shown_metric(self) -> str:
-        """The metric whose value an alarm of this rule shows."""
+        """The metric that an alarm of this rule is about."""
         return self.metric or self.parsed.leading_metric
+
+    @cached_property
+    def shown_unit(self) -> str:
+        """The unit of what is shown; empty for a plain number."""
+        unit = CATALOGUE[self.shown_metric].unit if self.metric else self.parsed.leading_read.unit
+        return "" if unit in (None, "1", "quality") else str(unit)
 
     def fits(self, device: Device, profile: Profile) -> bool:
         """Whether the rule is for this device."""
-        wanted = self.applies_to
-        return (
-            (wanted.kind is None or wanted.kind is profile.kind)
-            and (not wanted.profiles or device.profile in wanted.profiles)
-            and (wanted.site is None or wanted.site == device.site)
-        )
+        return self.applies_to.covers(device, profile.kind)
 
     def words(self, value: float | None, limit: float | None) -> str:
-        """The message for a value and a limit in the shown metric's unit; `?` for what is not known."""
-        unit = CATALOGUE[self.shown_metric].unit
-        known = {"value": _number(value), "limit": _number(limit), "unit": "" if unit == "1" else unit}
+        """The message for a value and a limit in the unit of what is shown; `?` for what is not known."""
+        known = {"value": _readable(value), "limit": _readable(limit), "unit": self.shown_unit}
         return _FIELD.sub(lambda match: known[match[1]], self.message)
 
 
-def _number(value: float | None) -> str:
+def _units(setpoints: Mapping[str, SetPoint]) -> SetPoints:
+    return {name: parse_setpoint(setpoint.value)[1] for name, setpoint in setpoints.items()}
+
+
+def _parsed(info: ValidationInfo) -> Condition | None:
+    """The condition, if it was valid."""
+    if "condition" not in info.data or "setpoints" not in info.data:
+        return None
+    return parse_condition(info.data["condition"], _units(info.data["setpoints"]))
+
+
+def _readable(value: float | None) -> str:
     return "?" if value is None else f"{float(f'{value:.4g}'):.12g}"
 
 

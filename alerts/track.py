@@ -8,8 +8,9 @@ from math import isnan, nan
 from typing import NamedTuple
 
 from alerts.evaluation import NEVER, Failed, Memory, Plan, RuleState
+from alerts.windows import State
 from devices.alarm import Alarm
-from devices.model import MINUTE, Instant, Reading
+from devices.model import MINUTE, Instant, Quality, Reading
 
 SPACING: Instant = 15 * MINUTE
 """Sample time between the newest two snapshots, at least: about an uplink."""
@@ -22,12 +23,13 @@ beginning."""
 
 
 class Snapshot(NamedTuple):
-    """The memory after every sample up to and including `at`, packed: 16 bytes a value, and states shared."""
+    """The memory after every sample up to and including `at`, packed: 16 bytes a value; states and windows shared."""
 
     at: Instant
     times: bytes
     values: bytes
     states: tuple[RuleState | None, ...]
+    windows: tuple[State | None, ...]
 
 
 class Track:
@@ -63,20 +65,30 @@ class Track:
             return moved
         memory = self.memory
         times, values, plan = memory.times, memory.values, memory.plan
-        slots, meets = plan.metrics, plan.meets
+        slots, meets, plain, qualities = plan.metrics, plan.meets, plan.plain, plan.qualities
         last = readings[-1].measured_at
         at, mask, told = readings[0].measured_at, 0, 0
         self._pause(NEVER if self.newest is None else self.newest, at, last)
-        for _, metric, measured_at, value, _ in readings:
+        for _, metric, measured_at, value, quality in readings:
             if measured_at != at:
                 memory.judge(at, mask, moved, failed)
                 if measured_at >= self._due or measured_at == last:
                     self._pause(at, measured_at, last)
                     told = len(moved)
                 at, mask = measured_at, 0
+            if metric in qualities:
+                slot = qualities[metric]
+                times[slot] = at
+                values[slot] = float(quality)
+                mask |= meets[slot]
+                if not quality:
+                    continue
             slot = slots[metric]
-            times[slot] = at
-            values[slot] = value
+            if plain[slot]:
+                times[slot] = at
+                values[slot] = value
+            else:
+                memory.take(slot, at, value)
             mask |= meets[slot]
         memory.judge(at, mask, moved, failed)
         self.newest = last
@@ -85,12 +97,21 @@ class Track:
 
     def newest_sample(self) -> list[Reading]:
         """The values of the newest sample."""
-        memory, newest = self.memory, self.newest
-        return [
-            Reading(memory.device, name, newest, value)
-            for name, slot in self.plan.metrics.items()
-            if newest is not None and memory.times[slot] == newest and (value := memory.values[slot]) is not None
-        ]
+        memory, plan, newest = self.memory, self.plan, self.newest
+        found: list[Reading] = []
+        if newest is None:
+            return found
+        for name, slot in plan.metrics.items():
+            asked = plan.qualities.get(name)
+            quality = Quality.GOOD
+            if asked is not None and memory.times[asked] == newest:
+                quality = Quality(int(memory.values[asked] or 0))
+            value = memory.values[slot]
+            if quality is Quality.BAD:
+                found.append(Reading(memory.device, name, newest, 0.0, quality))
+            elif memory.times[slot] == newest and value is not None:
+                found.append(Reading(memory.device, name, newest, value, quality))
+        return found
 
     def before(self, at: Instant) -> Snapshot | None:
         """The newest snapshot from before an instant."""
@@ -102,8 +123,9 @@ class Track:
         """Go back to a snapshot; later ones are void."""
         memory = self.memory
         memory.times = array("q", snapshot.times).tolist()
-        memory.values = [None if isnan(value) else value for value in array("d", snapshot.values)]
+        memory.values[: memory.plan.kept] = [None if isnan(value) else value for value in array("d", snapshot.values)]
         memory.states = list(snapshot.states)
+        memory.windows = list(snapshot.windows)
         self._snapshots = [kept for kept in self._snapshots if kept.at <= snapshot.at]
         self._due = self._snapshots[-1].at + SPACING if self._snapshots else NEVER
         self.newest = None if snapshot.at == NEVER else snapshot.at
@@ -120,8 +142,10 @@ class Track:
         if at < self._due and at != last:
             return
         memory = self.memory
-        values = array("d", [nan if value is None else value for value in memory.values])
-        snapshot = Snapshot(done, array("q", memory.times).tobytes(), values.tobytes(), tuple(memory.states))
+        values = array("d", [nan if value is None else value for value in memory.values[: memory.plan.kept]])
+        snapshot = Snapshot(
+            done, array("q", memory.times).tobytes(), values.tobytes(), tuple(memory.states), tuple(memory.windows)
+        )
         if at == last:
             self.tail = snapshot
         if at >= self._due and done != NEVER:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.closures import calculation, relaxed, strict, why_unknown
-from alerts.expression import MAX_DEPTH, Comparison, ConditionError, parse_condition
+from alerts.expression import Comparison, ConditionError
+from alerts.grammar import MAX_DEPTH, parse_condition
 
 
 def decide(text: str, deadband: float | Mapping[str, float] = 0.0, /, **values: float) -> bool | None:
