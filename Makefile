@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo up test test-unit test-faults check bench fuzz lock dashboards clean
+.PHONY: help setup services demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -30,6 +30,9 @@ test-unit: setup  ## only the pure tests, in seconds
 
 test-faults: services  ## break everything again and again, for half an hour; writes build/faults.json
 	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/acceptance/faults -m faults
+
+test-deliveries: setup  ## the order of arrival once more: ten thousand random deliveries over random rules
+	@$(BIN)/python -m pytest tests/unit/alerts/test_engine.py -m deliveries
 
 check: setup  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

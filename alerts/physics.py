@@ -101,7 +101,10 @@ def affinity_power(power: float, speed_ratio: float) -> float:
 
 
 def kv_flow(kv: float, pressure_drop: float, relative_density: float = 1.0) -> float:
-    """Flow in m3/h through a valve of flow coefficient Kv: Q = Kv sqrt(dp / SG), turbulent, not choked (IEC 60534-2-1)."""
+    """Flow in m3/h through a valve of flow coefficient Kv: Q = Kv sqrt(dp / SG), turbulent and not choked.
+
+    Source: IEC 60534-2-1.
+    """
     if pressure_drop < 0:
         raise ValueError("the flow through a valve goes with the pressure")
     return kv * sqrt(pressure_drop / relative_density)

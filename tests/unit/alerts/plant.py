@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from statistics import fmean, linear_regression, stdev
 from typing import Any
 
 from alerts.closures import relaxed, strict
 from alerts.engine import Engine
+from alerts.expression import Feature, Read, metric_of
+from alerts.functions import COUNTERS
 from alerts.occurrences import applied
 from alerts.rules import Rule
+from alerts.windows import STEPS
 from devices.alarm import Alarm, AlarmChange, Priority
-from devices.model import MINUTE, Device, Instant, Reading
+from devices.model import HOUR, MINUTE, SECOND, Device, Instant, Quality, Reading
 from devices.profile import Profile, shipped_profiles
 
 T0: Instant = 1_790_000_000 * 1_000_000
@@ -107,10 +111,66 @@ class House:
         return [alarm for alarm in self.alarms if alarm.device == identity]
 
 
+Own = Mapping[tuple[str, Instant], tuple[float, Quality]]
+"""A device's readings by metric and time."""
+
+
+def feature(one: Feature, at: Instant, own: Own) -> float | None:
+    """What the past of a metric amounts to, from all its readings up to a moment."""
+    said = {t: value for (metric, t), (value, _) in sorted(own.items()) if metric == one.metric and t <= at}
+    told = sorted(t for t in said if own[one.metric, t][1])
+    match one.function:
+        case "age":
+            return (at - told[-1]) / SECOND if told else None
+        case "previous":
+            return said[told[-2]] if len(told) > 1 else None
+        case "quality":
+            return float(own[one.metric, max(said)][1]) if said else None
+    step = -(-one.window // STEPS)
+    inside = [t for t in told if t // step > at // step - STEPS]
+    values = [said[t] for t in inside]
+    if one.function == "count":
+        return float(len(values))
+    if not values:
+        return None
+    if one.function in ("min", "max"):
+        return min(values) if one.function == "min" else max(values)
+    if one.function == "avg":
+        return fmean(values)
+    if len(values) < 2:
+        return None
+    if one.function == "stdev":
+        return stdev(values)
+    hours = [(t - inside[0]) / HOUR for t in inside]
+    if one.function == "slope":
+        return linear_regression(hours, values).slope
+    if one.metric in COUNTERS:
+        return sum(b - a if b >= a else b for a, b in pairwise(values)) / hours[-1]
+    return (values[-1] - values[0]) / hours[-1]
+
+
+def measured(read: Read, at: Instant, own: Own, validity: Instant) -> float | None:
+    """The value of an operand at a moment, as long as it stands."""
+    if isinstance(read, Feature) and (read.window or read.function == "age"):
+        return feature(read, at, own)
+    known = {t: v for (metric, t), (v, q) in own.items() if metric == metric_of(read) and t <= at and q}
+    newest = list(known)
+    if isinstance(read, Feature) and read.function == "quality":
+        newest = [t for metric, t in own if metric == read.metric and t <= at]
+    if not newest or max(newest) < at - validity:
+        return None
+    return feature(read, at, own) if isinstance(read, Feature) else known[max(known)]
+
+
 def naive(rule: Rule, device: Device, profile: Profile, readings: Iterable[Reading]) -> list[Alarm]:
-    """The definition, spelt out without state: at each sample of the rule everything is worked out from the verdicts
-    since the last transition. Priority, message and value are left out."""
-    own = {(r.metric, r.measured_at): r.value for r in readings if r.device == device.identity and r.quality}
+    """The definition, spelt out without state: at each sample of the rule everything is worked out from the readings up
+    to it, and from the verdicts since the last transition. Priority, message and value are left out."""
+    asked = {one.metric for one in rule.parsed.features if one.function == "quality"}
+    own = {
+        (r.metric, r.measured_at): (r.value, r.quality)
+        for r in readings
+        if r.device == device.identity and (r.quality or r.metric in asked)
+    }
     if not rule.fits(device, profile):
         return []
     names = [operand.name for operand in rule.parsed.operands]
@@ -119,17 +179,16 @@ def naive(rule: Rule, device: Device, profile: Profile, readings: Iterable[Readi
     validity = rule.validity or 2 * profile.reporting.interval
     times = sorted({at for metric, at in own if metric in rule.parsed.metrics})
 
-    def value(name: str, at: Instant) -> float | None:
-        if name.startswith("design."):
-            return device.design.get(name.removeprefix("design."))
-        known = [t for metric, t in own if metric == name and at - validity <= t <= at]
-        return own[name, max(known)] if known else None
+    def value(read: Read, at: Instant) -> float | None:
+        if read.is_given:
+            return device.design.get(read.name.removeprefix("design."))
+        return measured(read, at, own, validity)
 
     found: list[Alarm] = []
     run: list[tuple[Instant, bool | None]] = []  # the samples that count towards the next transition
     for at in times:
         is_active = bool(found) and found[-1].cleared_at is None
-        verdict = (keeping if is_active else raising)([value(name, at) for name in names])
+        verdict = (keeping if is_active else raising)([value(read, at) for read in rule.parsed.operands])
         if verdict is is_active:
             run = []
             continue

@@ -187,6 +187,28 @@ def test_any_text_is_a_condition_or_a_clear_error(text: str) -> None:
         ("abs(flow, 1) > 1", "abs() takes 1 number"),
         ("design.kv > 1", "names no metric"),
         ("flow.max > 1", "‘flow.max’ is not allowed here"),
+        ("pressure > 2 * temperature", "cannot compare quantities of different units (bar and degC)"),
+        ("pressure > '5 degC'", "cannot compare quantities of different units (bar and degC)"),
+        ("pressure > '5 brr'", "unknown unit ‘brr’, did you mean ‘bar’?"),
+        ("pressure > '5'", "‘5’ is neither a quantity such as '5 bar' nor a duration such as '10m'"),
+        ("pressure > 0.9 * design.rated_flow", "cannot compare quantities of different units (bar and m3/h)"),
+        ("avg(presure, '1h') > 1", "column 5: unknown metric ‘presure’, did you mean ‘pressure’?"),
+        ("avg(pressure, '1y') > 1", "column 15: '1y' is not a duration"),
+        ("avg(pressure, '8d') > 1", "column 15: a window is 1s to 7d long, not 8d"),
+        ("avg(pressure, 10) > 1", "a window is written as a quoted duration"),
+        ("avg(pressure) > 1", "avg() takes a metric and a window, as in avg(flow, '10m')"),
+        ("avg(2 * pressure, '1h') > 1", "avg() takes the name of a metric; calculate with its result"),
+        ("avg(pressure, '1h') > flow", "cannot compare quantities of different units (bar and m3/h)"),
+        ("rate(pressure, '1h') > pressure", "cannot compare quantities of different units (bar/h and bar)"),
+        ("age(flow) > '1 bar'", "cannot compare quantities of different units (s and bar)"),
+        ("quality(flow) == 192 or quality(flow) > flow", "cannot compare quantities of different units"),
+        ("changed(flow) > 1", "changed() is a condition by itself"),
+        ("changed(flow + 1)", "changed() takes the name of a metric"),
+        ("previous() > 1", "previous() takes one metric"),
+        ("vapour_pressure(pressure) > 1", "column 17: vapour_pressure() takes degC here, not bar"),
+        ("head() > 1", "head() takes 2 numbers (bar, degC, the last 1 optional)"),
+        ("avg(flow, '10m')", "‘avg(flow, '10m')’ is not a condition"),
+        ("flow > setpoint.high", "the rule has no set-point ‘high’"),
         ("flow > 1 and 5", "‘5’ is not a condition"),
     ],
 )
@@ -194,6 +216,45 @@ def test_the_error_says_where_and_what_to_write(text: str, message: str) -> None
     with pytest.raises(ConditionError) as caught:
         parse_condition(text)
     assert message in str(caught.value)
+
+
+def test_quantities_are_taken_in_the_unit_of_what_they_are_compared_with() -> None:
+    assert decide("pressure > '350 kPa'", pressure=3.6) is True
+    assert decide("pressure > '350 kPa'", pressure=3.4) is False
+    assert decide("flow > '1 L/s'", flow=3.7) is True
+    assert decide("stroke_time > '1m'", stroke_time=61) is True
+    assert decide("temperature > '300 K'", temperature=26) is False
+
+
+@pytest.mark.parametrize(
+    ("text", "features"),
+    [
+        ("avg(flow, '10m') > 1 and min(flow, '1h') > 1", ["avg(flow, '10m')", "min(flow, '1h')"]),
+        ("min(flow, 1) > 1", []),
+        ("avg(flow, '60s') > avg(flow, '1m')", ["avg(flow, '1m')"]),
+        ("changed(position)", ["previous(position)"]),
+        ("quality(flow) != good and age(flow) > '1h'", ["quality(flow)", "age(flow)"]),
+    ],
+)
+def test_the_features_of_a_condition(text: str, features: list[str]) -> None:
+    assert [feature.name for feature in parse_condition(text).features] == features
+
+
+@pytest.mark.parametrize(
+    ("text", "deadband", "value", "verdict"),
+    [
+        ("avg(flow, '1h') > 5", 1, 4.5, True),
+        ("avg(flow, '1h') > 5", {"flow": 1}, 4.5, True),
+        ("rate(flow, '1h') > 5", 1, 4.5, True),
+        ("rate(flow, '1h') > 5", {"rate(flow, '1h')": 1}, 3.9, False),
+    ],
+)
+def test_a_deadband_holds_for_windows_too(
+    text: str, deadband: float | Mapping[str, float], value: float, verdict: bool
+) -> None:
+    condition = parse_condition(text)
+    slots = {condition.operands[0].name: 0}
+    assert relaxed(condition, slots, condition.deadbands(deadband))([value]) is verdict
 
 
 @pytest.mark.parametrize("text", ["2 * flow > flow / 2", "flow / power > power / flow", "min(flow, 3) + 1 > -flow"])
