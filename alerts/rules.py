@@ -6,6 +6,7 @@ file, line and column; a document with one bad rule gives none.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -31,6 +32,9 @@ from devices.profile import Kind, Profile
 
 SEVERITIES = {Priority.LOW: (1, 333), Priority.MEDIUM: (334, 666), Priority.HIGH: (667, 1000)}
 """The band of OPC UA severities that each priority stands for (OPC UA Part 9, per standard, unverified)."""
+
+TESTS = ".test.yaml"
+"""How the names of files end that hold rules' unit tests (`alerts.ruletests`) beside the rules."""
 
 MESSAGE_FIELDS = ("value", "limit", "unit")
 """What a message may insert: the leading metric's value and limit when the alarm was raised, and their unit."""
@@ -412,12 +416,25 @@ def shipped_rules() -> list[Rule]:
     """The rules that come with Headworks, by name."""
     found: dict[str, Rule] = {}
     for entry in sorted(files("alerts").joinpath("library").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".yaml"):
+        if entry.name.endswith(".yaml") and not entry.name.endswith(TESTS):
             for rule in load_rules(entry.read_text(encoding="utf-8"), entry.name):
                 if rule.rule in found:
                     raise DocumentError([f"{entry.name}: the rule ‘{rule.rule}’ exists twice"])
                 found[rule.rule] = rule
     return sorted(found.values(), key=lambda rule: rule.rule)
+
+
+def json_schema() -> str:
+    """The JSON Schema of a rule file, as `alerts/rule.schema.json` holds it."""
+    schema = Rule.model_json_schema()
+    definitions = schema.pop("$defs")
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Headworks alarm rules",
+        "anyOf": [{"$ref": "#/$defs/Rule"}, {"type": "array", "items": {"$ref": "#/$defs/Rule"}, "minItems": 1}],
+        "$defs": definitions | {"Rule": schema},
+    }
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 def _repeated(root: list[Any], positions: Positions) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +11,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alerts.rules import TESTS, Rule, json_schema
+from alerts.ruletests import RuleTests, load_tests, run
+from devices.document import DocumentError, suggest
 from devices.duration import format_duration
+from devices.model import moment
+from headworks.profiles import load_profile_files
 from headworks.service import load_rule_files
 from headworks.settings import load_settings
 
-app = typer.Typer(help="Alarm rules: check files, list what applies, show one.", no_args_is_help=True)
-out = Console(highlight=False)
+app = typer.Typer(
+    help="Alarm rules: check files, test them, list what applies, explain one.",
+    no_args_is_help=True,
+)
+out = Console(highlight=False, soft_wrap=True)
 
 Files = Annotated[
     Path | None,
@@ -38,25 +48,103 @@ def list_(path: Files = None) -> None:
     for rule in load_rule_files(path or load_settings().rules):
         delays = format_duration(rule.on_delay), format_duration(rule.off_delay)
         table.add_row(rule.rule, rule.priority.value, " ".join(rule.condition.split()), *delays)
-    out.print(table)
+    Console(highlight=False).print(table)
 
 
 @app.command()
-def show(name: str, path: Files = None) -> None:
-    """Show one rule with its guidance."""
-    rule = next((rule for rule in load_rule_files(path or load_settings().rules) if rule.rule == name), None)
+def explain(name: str, path: Files = None) -> None:
+    """Explain one rule: what it is for, what it reads, its set-points, and what to do when it calls."""
+    rules = load_rule_files(path or load_settings().rules)
+    rule = next((rule for rule in rules if rule.rule == name), None)
     if rule is None:
-        typer.echo(f"headworks: there is no rule {name!r}; `headworks rules list` shows what is", err=True)
+        typer.echo(f"headworks: there is no rule {name!r}{suggest(name, [rule.rule for rule in rules])}", err=True)
         raise typer.Exit(1)
-    for label, text in (
-        ("rule", rule.rule),
-        ("title", rule.title),
-        ("condition", " ".join(rule.condition.split())),
-        ("delays", f"on {format_duration(rule.on_delay)}, off {format_duration(rule.off_delay)}"),
-        ("priority", f"{rule.priority.value} (severity {rule.severity})"),
-        ("cause", rule.guidance.cause),
-        ("consequence", rule.guidance.consequence),
-        ("action", rule.guidance.corrective_action),
-        ("respond in", format_duration(rule.guidance.time_to_respond)),
-    ):
+    for label, text in _lines(rule):
         out.print(f"{label:13}{text}", markup=False)
+
+
+@app.command()
+def test(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="A folder of rules with *.test.yaml, or one such file; else the shipped ones", exists=True),
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="The rules to test, if they are not beside the tests", exists=True)
+    ] = None,
+    rule: Annotated[str | None, typer.Option(help="Only the tests of this rule")] = None,
+) -> None:
+    """Run the unit tests of rules: series in, alarms out."""
+    path = path or load_settings().rules
+    beside = path.parent if path is not None and path.is_file() else path
+    known = {one.rule: one for one in load_rule_files(rules or beside)}
+    profiles = load_profile_files(load_settings().profiles)
+    tests = [one for one in _tests(path) if rule in (None, one.rule)]
+    if not tests:
+        typer.echo(f"headworks: there are no tests here; they are in files whose names end with {TESTS}", err=True)
+        raise typer.Exit(1)
+    outcomes = [outcome for one in tests for outcome in run(one, known, profiles)]
+    failed = [outcome for outcome in outcomes if outcome.problems]
+    for outcome in failed:
+        for problem in outcome.problems:
+            typer.echo(f"{outcome.rule}: {outcome.test}: {problem}", err=True)
+    untested = sorted(set(known) - {one.rule for one in tests})
+    if rule is None and untested:
+        typer.echo(f"without a test: {', '.join(untested)}")
+    typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} tests of {len(tests)} rules passed")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of rules, for editors that complete and check YAML."""
+    typer.echo(json_schema(), nl=False)
+
+
+def _tests(path: Path | None) -> Iterator[RuleTests]:
+    problems: list[str] = []
+    if path is None:
+        found = sorted((f for f in files("alerts").joinpath("library").iterdir()), key=lambda f: f.name)
+        named = [(f.name, f.read_text("utf-8")) for f in found if f.name.endswith(TESTS)]
+    else:
+        listed = [path] if path.is_file() else sorted(path.rglob(f"*{TESTS}"))
+        named = [(str(file), file.read_text("utf-8")) for file in listed]
+    for name, text in named:
+        try:
+            yield from load_tests(text, name)
+        except DocumentError as error:
+            problems += error.problems
+    if problems:
+        raise DocumentError(problems)
+
+
+def _lines(rule: Rule) -> Iterator[tuple[str, str]]:
+    condition = rule.parsed
+    chosen = rule.applies_to.model_dump(mode="json", exclude_defaults=True)
+    yield "rule", rule.rule
+    yield "title", rule.title
+    yield "applies to", ", ".join(f"{name} {value}" for name, value in chosen.items()) or "every device"
+    yield "condition", " ".join(rule.condition.split())
+    yield "meets", f"every sample with {' or '.join(condition.metrics)}"
+    past = [feature.name for feature in condition.features]
+    if past:
+        yield "remembers", ", ".join(past)
+    needed = sorted({read.name for read in rule.given})
+    if needed:
+        yield "needs", ", ".join(needed)
+    for name, setpoint in rule.setpoints.items():
+        yield "set-point", f"{name} = {setpoint.value}{f'  ({setpoint.description})' if setpoint.description else ''}"
+    for override in rule.overrides:
+        values = ", ".join(f"{name} = {value}" for name, value in override.setpoints.items())
+        who = ", ".join([*override.devices, *(text for text in (override.tag, override.site) if text)]) or "all"
+        yield "override", f"{values} for {who} from {moment(override.valid_from).isoformat()}: {override.reason}"
+    if rule.deadbands:
+        yield "deadband", ", ".join(f"{name} {width:g}" for name, width in rule.deadbands.items())
+    yield "delays", f"on {format_duration(rule.on_delay)}, off {format_duration(rule.off_delay)}"
+    yield "latching", "until it is reset" if rule.latching else "no"
+    yield "priority", f"{rule.priority.value} (severity {rule.severity}), class {rule.alarm_class.value}"
+    yield "cause", rule.guidance.cause
+    yield "consequence", rule.guidance.consequence
+    yield "action", rule.guidance.corrective_action
+    yield "respond in", format_duration(rule.guidance.time_to_respond)

@@ -17,7 +17,7 @@ import structlog
 
 from alerts.engine import Engine
 from alerts.live import LiveEngine
-from alerts.rules import Rule, load_rules, shipped_rules
+from alerts.rules import TESTS, Rule, load_rules, shipped_rules
 from devices.batch import Batch, Committed
 from devices.document import DocumentError
 from devices.errors import UnavailableError
@@ -67,7 +67,7 @@ def load_rule_files(path: Path | None) -> list[Rule]:
     """
     if path is None:
         return shipped_rules()
-    files = sorted(path.rglob("*.yaml")) if path.is_dir() else [path]
+    files = sorted(f for f in path.rglob("*.yaml") if not f.name.endswith(TESTS)) if path.is_dir() else [path]
     if not files:
         raise DocumentError([f"{path}: there is no *.yaml file in this folder"])
     rules: dict[str, Rule] = {}
