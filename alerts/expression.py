@@ -159,8 +159,8 @@ class Not:
 Truth = Comparison | Junction | Not
 
 Deadbands = Mapping[str, float]
-"""By metric (or by the feature's text where that has a unit of its own): how far a value must be back inside before its
-alarm may clear, in its unit."""
+"""By metric (or by the feature's text where that has a unit of its own, or by unit for what is calculated): how far a
+value must be back inside before its alarm may clear."""
 
 
 @dataclass(frozen=True)
@@ -224,9 +224,10 @@ class Condition:
         """
         ordered = [c for c in self.comparisons if c.is_ordered]
         if isinstance(deadband, Mapping):
+            known = [*self.subjects, *(c.unit for c in ordered if c.unit is not None)]
             for name in deadband:
-                if name not in self.subjects:
-                    raise ConditionError(f"‘{name}’ is not in the condition{suggest(name, self.subjects)}")
+                if name not in known:
+                    raise ConditionError(f"‘{name}’ is not in the condition{suggest(name, known)}")
                 if not any(relaxes(name, c) for c in ordered):
                     raise ConditionError(f"‘{name}’ has no threshold in its own unit, so this deadband has no effect")
             return deadband
@@ -251,6 +252,9 @@ class Condition:
             for o in operands(c)
             if not o.is_given and relaxes(o.subject, c)
         }
+        (unit,) = units
+        if not found and unit is not None:
+            return {unit: deadband}
         if not found:
             raise ConditionError("no metric is compared in its own unit (it is multiplied or divided by another)")
         return found
@@ -262,8 +266,9 @@ def metric_of(read: Read) -> str:
 
 
 def relaxes(subject: str, comparison: Comparison) -> bool:
-    """Whether the subject's deadband moves this comparison's threshold: it is in it, and in its own unit."""
-    return any(o.subject == subject and o.unit == comparison.unit for o in operands(comparison) if not o.is_given)
+    """Whether the subject's deadband moves this comparison's threshold: it is in it, and in its own unit. A unit is the
+    subject of everything that is compared in it, calculated values included."""
+    return subject == comparison.unit or any(o.subject == subject and o.unit == comparison.unit for o in operands(comparison) if not o.is_given)
 
 
 def operands(node: Truth | Numeric) -> Iterator[Read]:

@@ -38,14 +38,17 @@ class FaultKind(StrEnum):
 
 
 EXPLAINS: dict[FaultKind, tuple[str, ...]] = {
-    FaultKind.DRY_RUN: ("pump-dry-run",),
-    FaultKind.BEARING_WEAR: ("pump-vibration-high", "bearing-temperature-high"),
-    FaultKind.STICTION: ("valve-travel-deviation",),
+    FaultKind.DRY_RUN: ("pump-dry-run", "suction-pressure-low"),
+    FaultKind.BEARING_WEAR: (
+        "pump-vibration-high", "pump-vibration-danger", "pump-vibration-rising",
+        "bearing-temperature-high", "bearing-temperature-danger", "bearing-temperature-rising",
+    ),
+    FaultKind.STICTION: ("valve-travel-deviation", "valve-stiction"),
     FaultKind.SEAT_PASSING: ("valve-seat-passing",),
-    FaultKind.PIPE_BURST: ("pressure-low",),
+    FaultKind.PIPE_BURST: ("pressure-low", "pressure-transient"),
     FaultKind.TAMPER: ("enclosure-open",),
-    FaultKind.BATTERY: ("battery-low",),
-}
+    FaultKind.BATTERY: ("battery-low", "battery-voltage-low"),
+}  # fmt: skip
 """The shipped alarm rules whose alarms, on an affected device, such a fault explains; at least one of them must come
 from a fault of severity 1."""
 
