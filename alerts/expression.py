@@ -81,7 +81,7 @@ class Feature:
                 return f"{unit}/h"
             case "count":
                 return STATE
-            case "age":
+            case "age" | "span":
                 return "s"
             case "quality":
                 return "quality"
@@ -199,7 +199,7 @@ class Condition:
     def leading(self) -> Comparison | None:
         """What the alarm is about: the first comparison with a threshold on a quantity, or else on anything."""
         ordered = [c for c in self.comparisons if c.is_ordered and any(not o.is_given for o in operands(c))]
-        return next((c for c in ordered if c.unit != STATE), ordered[0] if ordered else None)
+        return min(ordered, key=_rank, default=None)
 
     @cached_property
     def leading_read(self) -> Read:
@@ -268,7 +268,8 @@ def metric_of(read: Read) -> str:
 def relaxes(subject: str, comparison: Comparison) -> bool:
     """Whether the subject's deadband moves this comparison's threshold: it is in it, and in its own unit. A unit is the
     subject of everything that is compared in it, calculated values included."""
-    return subject == comparison.unit or any(o.subject == subject and o.unit == comparison.unit for o in operands(comparison) if not o.is_given)
+    named = (o for o in operands(comparison) if not o.is_given and o.subject == subject)
+    return subject == comparison.unit or any(o.unit == comparison.unit for o in named)
 
 
 def operands(node: Truth | Numeric) -> Iterator[Read]:
@@ -287,6 +288,12 @@ def operands(node: Truth | Numeric) -> Iterator[Read]:
         case Junction():
             for part in node.parts:
                 yield from operands(part)
+
+
+def _rank(comparison: Comparison) -> int:
+    """How little an alarm is about this: a quantity comes before a state, and both before whether enough is known."""
+    about = [o.function in ("count", "span", "age") for o in operands(comparison) if isinstance(o, Feature)]
+    return 2 if any(about) else int(comparison.unit == STATE)
 
 
 def _comparisons(node: Truth) -> Iterator[Comparison]:

@@ -9,7 +9,7 @@ from alerts import physics
 from devices.metrics import CATALOGUE
 from devices.model import DAY
 
-WINDOWS = ("avg", "min", "max", "rate", "stdev", "count", "slope")
+WINDOWS = ("avg", "min", "max", "rate", "stdev", "count", "slope", "span")
 """Functions of one metric over a window of sample time, as in avg(pressure, '10m')."""
 PAST = ("previous", "age", "changed", "quality")
 """Functions of one metric's newest readings."""

@@ -7,7 +7,7 @@ executed: what runs are the closures that `alerts.closures` builds from the tree
     comparison := number < <= > >= == != number        (chains as in mathematics: 1 < pressure < 6)
     number     := 5 | '5 bar' | '10m' | metric | design.<name> | setpoint.<name> | number + - * / number | -number
                 | abs(number) | min(number, number) | max(number, number) | a function of alerts.physics
-                | avg min max rate stdev count slope (metric, 'window') | previous(metric) | age(metric)
+                | avg min max rate stdev count slope span (metric, 'window') | previous(metric) | age(metric)
                 | quality(metric)
 """
 

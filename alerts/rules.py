@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from alerts.closures import strict
-from alerts.expression import Condition, ConditionError, Deadbands, Numeric, Read, operands
+from alerts.expression import Condition, ConditionError, Deadbands, Numeric, Operand, Read, metric_of, operands
 from alerts.functions import LONGEST_WINDOW
 from alerts.grammar import SetPoints, parse_condition, parse_selection, parse_setpoint
 from devices.alarm import Priority
@@ -209,7 +209,9 @@ class Rule(DocumentModel):
         " canonical unit; one number, or one for each metric",
     )
     metric: str | None = Field(
-        default=None, description="The metric whose value the alarm shows; the first one with a limit if absent"
+        default=None,
+        description="The metric (or what the condition makes of it, as in avg(flow, '1h')) whose value the alarm shows;"
+        " the first one with a limit if absent",
     )
     message: str = Field(min_length=1, max_length=300, description="Plain text; {value}, {limit} and {unit} are filled")
     on_delay: Annotated[Duration, Field(ge=0)] = 0
@@ -272,8 +274,10 @@ class Rule(DocumentModel):
     @classmethod
     def _metric_fits(cls, metric: str | None, info: ValidationInfo) -> str | None:
         condition = _parsed(info)
-        if metric is not None and condition is not None and metric not in condition.metrics:
-            raise ValueError(f"‘{metric}’ is not in the condition{suggest(metric, condition.metrics)}")
+        if metric is not None and condition is not None:
+            known = [operand.name for operand in condition.operands if not operand.is_given]
+            if metric not in (*known, *condition.metrics):
+                raise ValueError(f"‘{metric}’ is not in the condition{suggest(metric, known)}")
         return metric
 
     @field_validator("message", mode="after")
@@ -356,13 +360,20 @@ class Rule(DocumentModel):
     @cached_property
     def shown_metric(self) -> str:
         """The metric that an alarm of this rule is about."""
-        return self.metric or self.parsed.leading_metric
+        return metric_of(self._shown_read)
 
     @cached_property
     def shown_unit(self) -> str:
         """The unit of what is shown; empty for a plain number."""
-        unit = CATALOGUE[self.shown_metric].unit if self.metric else self.parsed.leading_read.unit
+        unit = self._shown_read.unit
         return "" if unit in (None, "1", "quality") else str(unit)
+
+    @property
+    def _shown_read(self) -> Read:
+        named = (operand for operand in self.parsed.operands if operand.name == self.metric)
+        if self.metric in CATALOGUE:
+            return Operand(self.metric, CATALOGUE[self.metric].unit)
+        return next(named, self.parsed.leading_read)
 
     def fits(self, device: Device, profile: Profile) -> bool:
         """Whether the rule is for this device."""

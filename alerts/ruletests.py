@@ -1,7 +1,7 @@
 """Unit tests of rules as data: series in, alarms out. Pure; `headworks rules test` runs them.
 
-A series is written compactly, sample after sample: `5` one sample, `5x10` ten of them, `5..9x5` a ramp of five from 5
-to 9, `_x3` a gap of three, `5~0.2x60` sixty that wander up to 0.2 from 5, `7!` a bad and `7?` an uncertain one. What is
+A series is written compactly, sample after sample: `5` one sample, `5*10` ten of them, `5..9*5` a ramp of five from 5
+to 9, `_*3` a gap of three, `5~0.2*60` sixty that wander up to 0.2 from 5, `7!` a bad and `7?` an uncertain one. What is
 late is delivered late, through the engine itself, and must end in the same alarms.
 """
 
@@ -34,7 +34,7 @@ LONGEST = 200_000
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
 _TOKEN = re.compile(
     rf"(?:(?P<gap>_)|(?P<first>{_NUMBER})(?:\.\.(?P<last>{_NUMBER}))?(?:~(?P<noise>{_NUMBER}))?(?P<quality>[!?])?)"
-    r"(?:x(?P<count>\d+))?"
+    r"(?:\*(?P<count>\d+))?"
 )
 _GOLDEN = 0.6180339887498949
 """Multiples of the golden section, without their whole part, spread evenly and never repeat: noise that is the same in

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from math import sqrt
 from typing import NamedTuple
 
-from devices.model import HOUR, Instant
+from devices.model import HOUR, SECOND, Instant
 
 STEPS = 10
 """Steps of a window."""
@@ -141,7 +141,9 @@ KINDS: dict[str, Kind] = {
     "stdev": Kind(lambda _, v: (1.0, v, 0.0), _moments, lambda p: sqrt(p[2] / (p[0] - 1)) if p[0] > 1 else None),
     "slope": Kind(lambda t, v: (1.0, float(t), v, 0.0, 0.0), _line, lambda p: _per_hour(p[4], p[3])),
     "rate": Kind(lambda t, v: (float(t), v, float(t), v), _run, lambda p: _per_hour(p[3] - p[1], p[2] - p[0])),
+    "span": Kind(lambda t, _: (float(t), float(t)), lambda a, b: (a[0], b[1]), lambda p: (p[1] - p[0]) / SECOND),
     "increase": Kind(lambda t, v: (float(t), float(t), v, v, 0.0), _counted, lambda p: _per_hour(p[4], p[1] - p[0])),
 }
 """By name. `increase` is `rate` for a counter. avg is the mean of the readings, stdev their sample standard deviation;
-slope (least squares) and rate (last minus first) are per hour. stdev, slope and rate need two readings."""
+slope (least squares) and rate (last minus first) are per hour. stdev, slope and rate need two readings.
+span is the time in seconds from the first to the last one: whether a window is full yet."""

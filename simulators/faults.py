@@ -38,7 +38,7 @@ class FaultKind(StrEnum):
 
 
 EXPLAINS: dict[FaultKind, tuple[str, ...]] = {
-    FaultKind.DRY_RUN: ("pump-dry-run", "suction-pressure-low"),
+    FaultKind.DRY_RUN: ("pump-dry-run", "suction-pressure-low", "pump-vibration-rising"),
     FaultKind.BEARING_WEAR: (
         "pump-vibration-high", "pump-vibration-danger", "pump-vibration-rising",
         "bearing-temperature-high", "bearing-temperature-danger", "bearing-temperature-rising",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean, linear_regression, stdev
@@ -133,10 +133,11 @@ def feature(one: Feature, at: Instant, own: Own) -> float | None:
         return float(len(values))
     if not values:
         return None
-    if one.function in ("min", "max"):
-        return min(values) if one.function == "min" else max(values)
-    if one.function == "avg":
-        return fmean(values)
+    simple: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "avg": fmean}
+    if one.function in simple:
+        return simple[one.function](values)
+    if one.function == "span":
+        return (inside[-1] - inside[0]) / SECOND
     if len(values) < 2:
         return None
     if one.function == "stdev":

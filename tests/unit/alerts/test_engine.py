@@ -35,6 +35,7 @@ CONDITIONS = (
     "rate(flow, '20m') < -13.7 or slope(power, '30m') > 17.3",
     "rate(volume, '10m') > 31.7",
     "count(flow, '15m') < 6 and running",
+    "span(flow, '20m') > '5m' and flow > 4",
     "changed(running) and previous(flow) > flow",
     "age(flow) > '90s'",
     "age(running) > '2m' and vibration > 2",

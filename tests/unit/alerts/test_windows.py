@@ -38,6 +38,7 @@ def value(kind: str, length: Instant, values: list[float], step: Instant = MINUT
         ("rate", [0, 1, 5, 2], 30),
         ("slope", [50, 1, 2, 3], 60),
         ("increase", [9, 5, 2, 4], 120),
+        ("span", [100, 1, 2, 3], 120),
         ("stdev", [1], None),
         ("rate", [1], None),
         ("slope", [1], None),

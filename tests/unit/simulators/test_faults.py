@@ -182,7 +182,8 @@ def test_the_truth_names_every_affected_device_and_is_read_back(tmp_path_factory
     fault = Fault(FaultKind.PIPE_BURST, area, SINCE, UNTIL, 0.9)
     truths = truth_of(PLANT, [fault])
     assert truths == [
-        Truth("pipe-burst", PLANT.identity(tag), SINCE, UNTIL, 0.9, ("pressure-low",)) for tag in affected(WORKS, fault)
+        Truth("pipe-burst", PLANT.identity(tag), SINCE, UNTIL, 0.9, EXPLAINS[FaultKind.PIPE_BURST])
+        for tag in affected(WORKS, fault)
     ]
     path = tmp_path_factory.mktemp("truth") / "truth.jsonl"
     write_truth(path, truths)
