@@ -12,12 +12,13 @@ Measured on one core, ten rules a device: 0.9 M readings/s in order, 0.7 M sampl
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from alerts.evaluation import Memory, Plan, RuleState, active
+from alerts.evaluation import Memory, Plan, RuleState, active, sample_time
 from alerts.occurrences import difference
 from alerts.rules import Rule
 from alerts.track import Track
@@ -178,7 +179,10 @@ class Engine:
         # What was committed beyond this delivery is left for its own turn, which then is no late one.
         assert track.newest is not None
         limit = max(last, track.newest)
-        replay = [r for r in track.plan.relevant(history(track.identity, snapshot.at + 1)) if r.measured_at <= limit]
+        refill = track.plan.refill if track.lacks_windows(snapshot) else 0
+        past = [r for r in track.plan.relevant(history(track.identity, snapshot.at + 1 - refill)) if r[2] <= limit]
+        begin = bisect_left(past, snapshot.at + 1, key=sample_time)
+        replay = past[begin:]
         if not replay or replay[0].measured_at > first:
             # Retention has dropped what was handed in, so perhaps more: judge only what is still there.
             return self._rebuild(track, history, journal)
@@ -188,6 +192,7 @@ class Engine:
             if alarm.rule in track.plan.names and (alarm.cleared_at is None or alarm.cleared_at > snapshot.at)
         ]
         track.restore(snapshot)
+        track.memory.refill(past[:begin])
         moved = track.advance(replay, self._failed)
         return self._changes(known, _occurrences(snapshot.states, moved))
 

@@ -20,12 +20,16 @@ from typing import NamedTuple
 from alerts.closures import Calculate, Slots, Verdict, calculation, relaxed, strict, why_unknown
 from alerts.expression import Comparison, Feature, Numeric, Operand, Read, operands
 from alerts.rules import Rule
-from alerts.windows import State, Window
+from alerts.windows import Room, Window, empty_room, lay_out
 from devices.alarm import Alarm
-from devices.model import SECOND, Device, Instant, Reading
+from devices.model import HOUR, SECOND, Device, Instant, Reading
 
 NEVER: Instant = -(2**62)
 """When a value that was never measured was measured."""
+REFILL: Instant = 2 * HOUR
+"""Windows up to this length are not kept in snapshots but filled again from history when a late reading needs one: a
+few snapshots of them would be most of the memory that a device takes."""
+
 _CHOICES = 256
 """Combinations of metrics whose rules are remembered; devices use a handful."""
 
@@ -144,7 +148,8 @@ class Plan:
         metrics = dict.fromkeys(metric for rule in rules for metric in rule.parsed.metrics)
         previous = [f for f in features if f.function == "previous"]
         qualities = [f for f in features if f.function == "quality"]
-        windows = [f for f in features if f.window]
+        # Those that reach back furthest come last: only they are kept in snapshots.
+        windows = sorted((f for f in features if f.window), key=lambda f: f.window)
         ages = [f for f in features if f.function == "age"]
         design = dict.fromkeys(o.name for rule in rules for o in rule.given if o.name.startswith("design."))
         setpoints = [f"{rule.rule}:setpoint.{name}" for rule in rules for name in rule.setpoints]
@@ -154,14 +159,19 @@ class Plan:
         self.kept = len(metrics) + len(previous) + len(qualities)
         """How many slots are a device's memory."""
         self.design = {name.removeprefix("design."): self.slots[name] for name in design}
-        self.windows = tuple((self.slots[f.name], Window(f.kind, f.window)) for f in windows)
-        self.window_at = {slot: number for number, (slot, _) in enumerate(self.windows)}
+        self.windows = lay_out([(f.kind, f.window) for f in windows])
+        self.window_at = {self.slots[f.name]: window for f, window in zip(windows, self.windows, strict=True)}
+        short = [window for window in self.windows if window.reach <= REFILL]
+        self.refill = short[-1].reach if short else 0
+        """How much history before a snapshot is read again to fill the windows that it does not hold."""
+        self.long = short[-1].end if short else 0
+        """Where in the array the windows begin that snapshots hold."""
         self.qualities = {f.metric: self.slots[f.name] for f in qualities}
         self.previous = {self.slots[f.metric]: self.slots[f.name] for f in previous}
-        fed: dict[int, list[int]] = {}
-        for number, feature in enumerate(windows):
-            fed.setdefault(self.slots[feature.metric], []).append(number)
-        self.fed = {slot: tuple(numbers) for slot, numbers in fed.items()}
+        fed: dict[int, list[Window]] = {}
+        for feature, window in zip(windows, self.windows, strict=True):
+            fed.setdefault(self.slots[feature.metric], []).append(window)
+        self.fed = {slot: tuple(found) for slot, found in fed.items()}
         """The windows of each metric's slot."""
         self.plain = [slot not in self.fed and slot not in self.previous for slot in range(len(names))]
         self.rules = tuple(CompiledRule(n, rule, _Own(self.slots, rule.rule), validity) for n, rule in enumerate(rules))
@@ -210,7 +220,7 @@ class Memory:
         self.device = device.identity
         self.times: list[Instant] = [NEVER] * plan.kept
         self.values: list[float | None] = [None] * len(plan.slots)
-        self.windows: list[State | None] = [None] * len(plan.windows)
+        self.windows: Room = empty_room(plan.windows)
         self.states: list[RuleState | None] = [None] * len(plan.rules)
         for name, slot in plan.design.items():
             self.values[slot] = _number(device.design.get(name))
@@ -242,7 +252,7 @@ class Memory:
         plan = self.plan
         self.times = [NEVER] * plan.kept
         self.values[: plan.kept] = [None] * plan.kept
-        self.windows = [None] * len(plan.windows)
+        self.windows = empty_room(plan.windows)
         self.states = [None] * len(plan.rules)
 
     def take(self, slot: int, at: Instant, value: float) -> None:
@@ -254,11 +264,23 @@ class Memory:
         if previous is not None:
             values[previous] = values[slot]
             times[previous] = at
-        windows = self.windows
-        for number in plan.fed.get(slot, ()):
-            windows[number] = plan.windows[number][1].add(windows[number], at, value)
+        for window in plan.fed.get(slot, ()):
+            window.add(self.windows, at, value)
         times[slot] = at
         values[slot] = value
+
+    def refill(self, readings: Iterable[Reading]) -> None:
+        """Fill the windows that a snapshot does not hold with what was measured before it, by sample time."""
+        plan, room = self.plan, self.windows
+        short = {
+            name: tuple(window for window in plan.fed[slot] if window.reach <= REFILL)
+            for name, slot in plan.metrics.items()
+            if slot in plan.fed
+        }
+        for _, metric, at, value, quality in readings:
+            if quality:
+                for window in short.get(metric, ()):
+                    window.add(room, at, value)
 
     def judge(self, at: Instant, mask: int, moved: list[Alarm], failed: Failed) -> None:
         """Let the rules of `mask` meet the sample at `at`, whose values are in; what is raised or cleared goes to
@@ -297,8 +319,7 @@ class Memory:
         """Put in what changes with time alone."""
         values, plan = self.values, self.plan
         for slot in rule.windows:
-            number = plan.window_at[slot]
-            value = plan.windows[number][1].value(self.windows[number], at)
+            value = plan.window_at[slot].value(self.windows, at)
             values[slot] = value if value is None or isfinite(value) else None
         for slot, metric in rule.ages:
             newest = self.times[metric]

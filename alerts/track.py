@@ -8,7 +8,6 @@ from math import isnan, nan
 from typing import NamedTuple
 
 from alerts.evaluation import NEVER, Failed, Memory, Plan, RuleState
-from alerts.windows import State
 from devices.alarm import Alarm
 from devices.model import MINUTE, Instant, Quality, Reading
 
@@ -23,13 +22,14 @@ beginning."""
 
 
 class Snapshot(NamedTuple):
-    """The memory after every sample up to and including `at`, packed: 16 bytes a value; states and windows shared."""
+    """The memory after every sample up to and including `at`, packed: 16 bytes a value; states shared. `windows` holds
+    all of them, or only the long ones."""
 
     at: Instant
     times: bytes
     values: bytes
     states: tuple[RuleState | None, ...]
-    windows: tuple[State | None, ...]
+    windows: bytes
 
 
 class Track:
@@ -119,13 +119,19 @@ class Track:
             return self.tail
         return next((snapshot for snapshot in reversed(self._snapshots) if snapshot.at < at), None)
 
+    def lacks_windows(self, snapshot: Snapshot) -> bool:
+        """Whether the short windows are to be filled again (`Memory.refill`) after going back to it."""
+        return len(snapshot.windows) < len(self.memory.windows) * 8
+
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot; later ones are void."""
         memory = self.memory
         memory.times = array("q", snapshot.times).tolist()
         memory.values[: memory.plan.kept] = [None if isnan(value) else value for value in array("d", snapshot.values)]
         memory.states = list(snapshot.states)
-        memory.windows = list(snapshot.windows)
+        held = array("d", snapshot.windows)
+        missing = len(memory.windows) - len(held)
+        memory.windows = array("d", [nan]) * missing + held
         self._snapshots = [kept for kept in self._snapshots if kept.at <= snapshot.at]
         self._due = self._snapshots[-1].at + SPACING if self._snapshots else NEVER
         self.newest = None if snapshot.at == NEVER else snapshot.at
@@ -143,13 +149,12 @@ class Track:
             return
         memory = self.memory
         values = array("d", [nan if value is None else value for value in memory.values[: memory.plan.kept]])
-        snapshot = Snapshot(
-            done, array("q", memory.times).tobytes(), values.tobytes(), tuple(memory.states), tuple(memory.windows)
-        )
+        times, states = array("q", memory.times).tobytes(), tuple(memory.states)
         if at == last:
-            self.tail = snapshot
+            self.tail = Snapshot(done, times, values.tobytes(), states, memory.windows.tobytes())
         if at >= self._due and done != NEVER:
-            self._snapshots.append(snapshot)
+            long = memory.windows[memory.plan.long :].tobytes()
+            self._snapshots.append(Snapshot(done, times, values.tobytes(), states, long))
             self._due = done + SPACING
             self._thin(at)
 

@@ -6,104 +6,128 @@ tenth of the window apart are told exactly (the window is the last `length`, its
 to a tenth. Being fixed, the steps make the value a function of the *set* of readings up to then, whatever came when.
 
 What is kept of a step is a few sums, a *part*. Parts are added up in the order of time, never taken away from, so that
-the same readings give the same bits on every way. A window's state is immutable: snapshots share it.
+the same readings give the same bits on every way. All windows of a device share one array of doubles, in which each has
+a place: the number of its newest step, the sum of the parts before that step, and a ring of parts, one a step. NaN in
+the first number of a part says that it is empty.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
-from math import sqrt
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from math import isnan, nan, sqrt
+from typing import NamedTuple, TypeAlias
 
 from devices.model import HOUR, SECOND, Instant
 
 STEPS = 10
 """Steps of a window."""
 
-Part = tuple[float, ...]
+Part = Sequence[float]
 """The sums of some readings; what they are is a kind's own business."""
-
-
-class State(NamedTuple):
-    """A window after a reading: the step it lies in, its part so far, the steps before it (packed: number and part,
-    one after the other) and those added up."""
-
-    step: int
-    part: Part
-    before: bytes
-    total: Part | None
+Room: TypeAlias = "array[float]"
+"""The windows of a device."""
 
 
 class Kind(NamedTuple):
     """How readings become a part, two parts become one (the first is the earlier), and a part becomes a value."""
 
-    first: Callable[[Instant, float], Part]
-    join: Callable[[Part, Part], Part]
+    first: Callable[[Instant, float], tuple[float, ...]]
+    join: Callable[[Part, Part], tuple[float, ...]]
     value: Callable[[Part], float | None]
 
 
 class Window:
-    """One kind over one length of time."""
+    """One kind over one length of time, at its place in a device's array."""
 
-    __slots__ = ("_first", "_join", "_value", "empty", "width")
+    __slots__ = ("_first", "_join", "_ring", "_size", "_total", "_value", "begin", "empty", "end", "width")
 
-    def __init__(self, kind: str, length: Instant) -> None:
+    def __init__(self, kind: str, length: Instant, begin: int = 0) -> None:
         self._first, self._join, self._value = KINDS[kind]
+        self._size = len(self._first(0, 0.0))
+        self.begin = begin
+        self._total = begin + 1
+        self._ring = begin + 1 + self._size
+        self.end = self._ring + STEPS * self._size
         self.width = -(-length // STEPS)
         self.empty = 0.0 if kind == "count" else None
 
-    def add(self, state: State | None, at: Instant, value: float) -> State:
-        """The state after one more reading, which is later than all before."""
-        part, step = self._first(at, value), at // self.width
-        if state is None:
-            return State(step, part, b"", None)
-        if state.step == step:
-            return State(step, self._join(state.part, part), state.before, state.total)
-        kept = [*self._parts(state.before, step), *([(state.step, state.part)] if step - state.step < STEPS else [])]
-        packed = array("d", [number for s, p in kept for number in (s, *p)]).tobytes()
-        return State(step, part, packed, self._total([p for _, p in kept]))
+    @property
+    def reach(self) -> Instant:
+        """How far before a moment its window may begin, at most."""
+        return STEPS * self.width
 
-    def value(self, state: State | None, at: Instant) -> float | None:
+    def add(self, room: Room, at: Instant, value: float) -> None:
+        """Take in a reading that is later than all before."""
+        step, size = at // self.width, self._size
+        part = self._ring + step % STEPS * size
+        if room[self.begin] == step:
+            room[part : part + size] = array("d", self._join(room[part : part + size], self._first(at, value)))
+            return
+        self._turn(room, step)
+        room[part : part + size] = array("d", self._first(at, value))
+
+    def value(self, room: Room, at: Instant) -> float | None:
         """What the window amounts to at a moment that is not before its newest reading; None if that is unknown."""
-        if state is None:
-            return self.empty
-        step = at // self.width
-        if step == state.step:
-            part = state.part if state.total is None else self._join(state.total, state.part)
+        step, newest = at // self.width, room[self.begin]
+        size = self._size
+        if step == newest:
+            place = self._ring + step % STEPS * size
+            part = room[place : place + size]
+            if room[self._total] == room[self._total]:  # not NaN
+                return self._value(self._join(room[self._total : self._ring], part))
             return self._value(part)
-        if step - state.step >= STEPS:
+        if isnan(newest) or step - newest >= STEPS:
             return self.empty
-        total = self._total([*(p for _, p in self._parts(state.before, step)), state.part])
-        return None if total is None else self._value(total)
+        total = self._sum(room, step, int(newest))
+        return self.empty if total is None else self._value(total)
 
-    def _total(self, parts: list[Part]) -> Part | None:
+    def _turn(self, room: Room, step: int) -> None:
+        """Begin a step: what is too old goes, and the parts before it are added up once."""
+        newest, size = room[self.begin], self._size
+        if isnan(newest) or step - newest >= STEPS:
+            room[self._total : self.end] = array("d", [nan]) * (self.end - self._total)
+        else:
+            for gone in range(int(newest) + 1, step + 1):
+                place = self._ring + gone % STEPS * size
+                room[place : place + size] = array("d", [nan]) * size
+            total = self._sum(room, step, step - 1)
+            room[self._total : self._ring] = array("d", total or [nan] * size)
+        room[self.begin] = step
+
+    def _sum(self, room: Room, step: int, last: int) -> Part | None:
+        """The parts that are inside at `step`, up to that of step `last`, added up in the order of time."""
         total: Part | None = None
-        for part in parts:
-            total = part if total is None else self._join(total, part)
+        size = self._size
+        for number in range(step - STEPS + 1, last + 1):
+            place = self._ring + number % STEPS * size
+            if room[place] == room[place]:  # not NaN
+                part = room[place : place + size]
+                total = part if total is None else self._join(total, part)
         return total
 
-    def _parts(self, packed: bytes, step: int) -> list[tuple[int, Part]]:
-        """The packed parts that are still inside at `step`."""
-        if not packed:
-            return []
-        numbers = array("d", packed).tolist()
-        size = 1 + len(self._first(0, 0.0))
-        return [
-            (int(numbers[i]), tuple(numbers[i + 1 : i + size]))
-            for i in range(0, len(numbers), size)
-            if step - numbers[i] < STEPS
-        ]
+
+def lay_out(kinds: Sequence[tuple[str, Instant]]) -> tuple[Window, ...]:
+    """Windows with their places in one array, in this order."""
+    found: list[Window] = []
+    for kind, length in kinds:
+        found.append(Window(kind, length, found[-1].end if found else 0))
+    return tuple(found)
 
 
-def _moments(a: Part, b: Part) -> Part:
+def empty_room(windows: Sequence[Window]) -> Room:
+    """The array of windows that have seen nothing."""
+    return array("d", [nan]) * (windows[-1].end if windows else 0)
+
+
+def _moments(a: Part, b: Part) -> tuple[float, ...]:
     """Number, mean and sum of squared deviations of two parts together (Chan, Golub, LeVeque 1979)."""
     n = a[0] + b[0]
     apart = b[1] - a[1]
     return (n, a[1] + apart * b[0] / n, a[2] + b[2] + apart * apart * a[0] * b[0] / n)
 
 
-def _line(a: Part, b: Part) -> Part:
+def _line(a: Part, b: Part) -> tuple[float, ...]:
     """Number, mean time, mean value, and their sums of squared and mixed deviations of two parts together."""
     n = a[0] + b[0]
     time, value = b[1] - a[1], b[2] - a[2]
@@ -117,12 +141,7 @@ def _line(a: Part, b: Part) -> Part:
     )
 
 
-def _run(a: Part, b: Part) -> Part:
-    """First time and value, last time and value of two parts together."""
-    return (a[0], a[1], b[2], b[3])
-
-
-def _counted(a: Part, b: Part) -> Part:
+def _counted(a: Part, b: Part) -> tuple[float, ...]:
     """First time, last time, first and last count, and the increase between them. A counter that falls was set back to
     zero: what it shows then has been counted since."""
     step = b[2] - a[3]
@@ -136,11 +155,15 @@ def _per_hour(change: float, duration: float) -> float | None:
 KINDS: dict[str, Kind] = {
     "count": Kind(lambda _, __: (1.0,), lambda a, b: (a[0] + b[0],), lambda p: p[0]),
     "avg": Kind(lambda _, v: (1.0, v), lambda a, b: (a[0] + b[0], a[1] + b[1]), lambda p: p[1] / p[0]),
-    "min": Kind(lambda _, v: (v,), lambda a, b: a if a[0] <= b[0] else b, lambda p: p[0]),
-    "max": Kind(lambda _, v: (v,), lambda a, b: a if a[0] >= b[0] else b, lambda p: p[0]),
+    "min": Kind(lambda _, v: (v,), lambda a, b: (a[0] if a[0] <= b[0] else b[0],), lambda p: p[0]),
+    "max": Kind(lambda _, v: (v,), lambda a, b: (a[0] if a[0] >= b[0] else b[0],), lambda p: p[0]),
     "stdev": Kind(lambda _, v: (1.0, v, 0.0), _moments, lambda p: sqrt(p[2] / (p[0] - 1)) if p[0] > 1 else None),
     "slope": Kind(lambda t, v: (1.0, float(t), v, 0.0, 0.0), _line, lambda p: _per_hour(p[4], p[3])),
-    "rate": Kind(lambda t, v: (float(t), v, float(t), v), _run, lambda p: _per_hour(p[3] - p[1], p[2] - p[0])),
+    "rate": Kind(
+        lambda t, v: (float(t), v, float(t), v),
+        lambda a, b: (a[0], a[1], b[2], b[3]),
+        lambda p: _per_hour(p[3] - p[1], p[2] - p[0]),
+    ),
     "span": Kind(lambda t, _: (float(t), float(t)), lambda a, b: (a[0], b[1]), lambda p: (p[1] - p[0]) / SECOND),
     "increase": Kind(lambda t, v: (float(t), float(t), v, v, 0.0), _counted, lambda p: _per_hour(p[4], p[1] - p[0])),
 }

@@ -6,20 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.functions import LONGEST_WINDOW
-from alerts.windows import KINDS, STEPS, State, Window
+from alerts.windows import KINDS, Room, Window, empty_room, lay_out
 from devices.model import DAY, HOUR, MINUTE, SECOND, Instant
 from tests.unit.alerts.plant import T0
 
 
-def fed(
-    kind: str, length: Instant, values: list[float], step: Instant = MINUTE
-) -> tuple[Window, State | None, Instant]:
-    window, state, at = Window(kind, length), None, T0
+def fed(kind: str, length: Instant, values: list[float], step: Instant = MINUTE) -> tuple[Window, Room, Instant]:
+    window, at = Window(kind, length), T0
+    room = empty_room([window])
     for number, value in enumerate(values):
         at = T0 + number * step
-        state = window.add(state, at, value)
-    return window, state, at
+        window.add(room, at, value)
+    return window, room, at
 
 
 def value(kind: str, length: Instant, values: list[float], step: Instant = MINUTE) -> float | None:
@@ -58,32 +56,54 @@ def test_what_is_older_than_the_window_is_out_also_while_nothing_comes() -> None
     counting, counted, at = fed("count", 10 * MINUTE, [9, 1, 1])
     assert counting.value(counted, at + 9 * MINUTE) == 1
     assert counting.value(counted, at + 10 * MINUTE) == 0
-    assert counting.value(None, T0) == 0
+    assert counting.value(empty_room([counting]), T0) == 0
 
 
 def test_a_counter_that_was_set_back_goes_on_from_zero() -> None:
     assert value("increase", HOUR, [100, 110, 5, 7], 6 * MINUTE) == pytest.approx(17 / 0.3)
 
 
-@given(st.sampled_from(sorted(KINDS)), st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=60), st.integers(1, 400))
+@given(st.sampled_from(sorted(KINDS)), st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40), st.integers(1, 400))
 def test_going_on_from_any_state_ends_in_the_same_bits(kind: str, values: list[float], seconds: int) -> None:
-    window, state = Window(kind, 10 * MINUTE), None
-    states: list[State | None] = [None]
+    window = Window(kind, 10 * MINUTE)
     times = [T0 + number * seconds * SECOND for number in range(len(values))]
+    rooms = [empty_room([window])]
     for at, one in zip(times, values, strict=True):
-        state = window.add(state, at, one)
-        states.append(state)
-    for begin, kept in enumerate(states):
-        again = kept
+        rooms.append(rooms[-1][:])
+        window.add(rooms[-1], at, one)
+    for begin, kept in enumerate(rooms):
         for at, one in zip(times[begin:], values[begin:], strict=True):
-            again = window.add(again, at, one)
-        assert again == state
+            window.add(kept, at, one)
+        assert kept.tobytes() == rooms[-1].tobytes()
 
 
-def test_a_week_of_minutes_takes_no_more_memory_than_its_steps() -> None:
-    for kind in KINDS:
-        _, state, _ = fed(
-            kind, LONGEST_WINDOW, [float(n % 7) for n in range(2 * 7 * DAY // (30 * MINUTE))], 30 * MINUTE
-        )
-        assert state is not None
-        assert len(state.before) <= (STEPS - 1) * 8 * (1 + len(state.part))
+@given(st.sampled_from(sorted(KINDS)), st.lists(st.integers(0, 90), min_size=1, max_size=60), st.integers(0, 700))
+def test_only_what_is_inside_counts(kind: str, gaps: list[int], after: int) -> None:
+    """A window is the same, bit for bit, if it never saw what lies before it."""
+    window = Window(kind, 10 * MINUTE)
+    times, at = [], T0
+    for gap in gaps:
+        at += (gap + 1) * SECOND
+        times.append(at)
+    end = at + after * SECOND
+    whole, late = empty_room([window]), empty_room([window])
+    for number, time in enumerate(times):
+        window.add(whole, time, float(number % 7))
+        if time > at - window.reach:
+            window.add(late, time, float(number % 7))
+    assert whole.tobytes() == late.tobytes()
+    assert window.value(whole, end) == window.value(late, end)
+
+
+def test_windows_of_one_device_keep_out_of_each_others_way() -> None:
+    windows = lay_out([("avg", MINUTE), ("slope", HOUR), ("max", DAY)])
+    room = empty_room(windows)
+    for number in range(500):
+        for window in windows:
+            window.add(room, T0 + number * MINUTE, number)
+    alone = [Window("avg", MINUTE), Window("slope", HOUR), Window("max", DAY)]
+    for window, single in zip(windows, alone, strict=True):
+        own = empty_room([single])
+        for number in range(500):
+            single.add(own, T0 + number * MINUTE, number)
+        assert window.value(room, T0 + 499 * MINUTE) == single.value(own, T0 + 499 * MINUTE)
