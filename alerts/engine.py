@@ -43,9 +43,10 @@ _DIGESTS = 4
 def judge(rule: Rule, device: Device, profile: Profile, readings: Iterable[Reading]) -> list[Alarm]:
     """The occurrences of a rule on a device, oldest first, by the complete set of its readings (in any order).
 
-    Readings of other devices are ignored; a rule that is not for this device has no occurrences.
+    Readings of other devices are ignored; a rule that is not for this device, or that can never call on it, has no
+    occurrences.
     """
-    if not rule.fits(device, profile):
+    if not rule.fits(device, profile) or rule.idle(device, profile) is not None:
         return []
     plan = Plan([rule], VALID_INTERVALS * profile.reporting.interval)
     own = plan.relevant(reading for reading in readings if reading.device == device.identity)
@@ -76,6 +77,8 @@ class Engine:
         self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}
         self._places: dict[tuple[object, ...], Plan] = {}
         self._by_tag = any(rule.applies_to.tag is not None for rule in rules)
+        self._needed = sorted({o.name.removeprefix("design.") for rule in rules for o in rule.given})
+        self._idle: dict[str, dict[str, str]] = {}
         self._by_design = sorted({name for rule in rules for name in rule.applies_to.design_names})
         self._tracks: dict[str, tuple[Device, Track]] = {}
         self._failing: dict[str, str] = {}
@@ -92,6 +95,12 @@ class Engine:
     def failures(self) -> Mapping[str, int]:
         """How many samples each failing rule could not judge."""
         return MappingProxyType(self._failures)
+
+    @property
+    def idle(self) -> Mapping[str, Mapping[str, str]]:
+        """Rules that can never call on some of the devices that they are for, as a metric or a nameplate entry is
+        missing: the reasons, each with the first such device that was heard of."""
+        return MappingProxyType(self._idle)
 
     @property
     def skipped(self) -> Mapping[str, str]:
@@ -265,7 +274,8 @@ class Engine:
             profile = self._profiles.get(device.profile)
             if profile is None:
                 return None
-            rules = [rule for rule in self._rules if rule.fits(device, profile)]
+            fitting = [rule for rule in self._rules if rule.fits(device, profile)]
+            rules = [rule for rule in fitting if self._can_call(rule, device, profile)]
             key = (device.profile, tuple(rule.rule for rule in rules))
             if key not in self._plans:
                 self._plans[key] = Plan(rules, self._validity or VALID_INTERVALS * profile.reporting.interval)
@@ -276,7 +286,13 @@ class Engine:
         """What rules choose this device by, beside its profile and site."""
         by_tag = device.tag if self._by_tag else ""
         by_design = tuple(device.design.get(name) for name in self._by_design)
-        return (by_tag, *by_design)
+        return (by_tag, by_design, tuple(name in device.design for name in self._needed))
+
+    def _can_call(self, rule: Rule, device: Device, profile: Profile) -> bool:
+        why = rule.idle(device, profile)
+        if why is not None:
+            self._idle.setdefault(rule.rule, {}).setdefault(f"{profile.profile}: {why}", device.identity)
+        return why is None
 
 
 def _alike(one: Device, other: Device) -> bool:

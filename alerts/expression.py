@@ -3,7 +3,7 @@ builds from them what decides."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -288,6 +288,30 @@ def operands(node: Truth | Numeric) -> Iterator[Read]:
         case Junction():
             for part in node.parts:
                 yield from operands(part)
+
+
+def can_hold(node: Truth, missing: Collection[str]) -> bool:
+    """Whether a condition can be true at all where these metrics and given values are unknown for ever."""
+    match node:
+        case Comparison():
+            return not any(o.name in missing or metric_of(o) in missing for o in operands(node))
+        case Not():
+            return can_fail(node.operand, missing)
+        case Junction():
+            every = all if node.operator == "and" else any
+            return every(can_hold(part, missing) for part in node.parts)
+
+
+def can_fail(node: Truth, missing: Collection[str]) -> bool:
+    """Whether it can be false at all there."""
+    match node:
+        case Comparison():
+            return can_hold(node, missing)
+        case Not():
+            return can_hold(node.operand, missing)
+        case Junction():
+            every = any if node.operator == "and" else all
+            return every(can_fail(part, missing) for part in node.parts)
 
 
 def _rank(comparison: Comparison) -> int:

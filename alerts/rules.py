@@ -20,7 +20,17 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from alerts.closures import strict
-from alerts.expression import Condition, ConditionError, Deadbands, Numeric, Operand, Read, metric_of, operands
+from alerts.expression import (
+    Condition,
+    ConditionError,
+    Deadbands,
+    Numeric,
+    Operand,
+    Read,
+    can_hold,
+    metric_of,
+    operands,
+)
 from alerts.functions import LONGEST_WINDOW
 from alerts.grammar import SetPoints, parse_condition, parse_selection, parse_setpoint
 from devices.alarm import Priority
@@ -378,6 +388,18 @@ class Rule(DocumentModel):
     def fits(self, device: Device, profile: Profile) -> bool:
         """Whether the rule is for this device."""
         return self.applies_to.covers(device, profile.kind)
+
+    def idle(self, device: Device, profile: Profile) -> str | None:
+        """Why the rule can never call on a device that it is for: what it needs is not there. None if it can."""
+        missing = [name for name in self.parsed.metrics if name not in profile.metrics]
+        missing += [operand.name for operand in self.given if operand.name.removeprefix("design.") not in device.design]
+        lost = set(missing)
+        for name in self.setpoints:
+            if not self.overrides and any(operand.name in lost for operand in operands(self.setpoint(name))):
+                lost.add(f"setpoint.{name}")
+        if not lost or can_hold(self.parsed.root, lost):
+            return None
+        return f"there is no {', '.join(dict.fromkeys(missing))}"
 
     def words(self, value: float | None, limit: float | None) -> str:
         """The message for a value and a limit in the unit of what is shown; `?` for what is not known."""

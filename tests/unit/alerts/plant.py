@@ -172,7 +172,7 @@ def naive(rule: Rule, device: Device, profile: Profile, readings: Iterable[Readi
         for r in readings
         if r.device == device.identity and (r.quality or r.metric in asked)
     }
-    if not rule.fits(device, profile):
+    if not rule.fits(device, profile) or rule.idle(device, profile) is not None:
         return []
     names = [operand.name for operand in rule.parsed.operands]
     slots = {name: number for number, name in enumerate(names)}

@@ -33,7 +33,7 @@ CONDITIONS = (
     "min(flow, '10m') > 1.37 or max(power, '3m') < 4.37",
     "stdev(temperature, '1h') > 2.11",
     "rate(flow, '20m') < -13.7 or slope(power, '30m') > 17.3",
-    "rate(volume, '10m') > 31.7",
+    "rate(starts, '10m') > 31.7",
     "count(flow, '15m') < 6 and running",
     "span(flow, '20m') > '5m' and flow > 4",
     "changed(running) and previous(flow) > flow",
@@ -42,7 +42,7 @@ CONDITIONS = (
     "quality(flow) == bad or quality(power) < good",
     "hydraulic_power(flow, '3 bar') > 0.37 * power",
 )
-METRICS = ("vibration", "running", "flow", "power", "temperature", "bearing_temperature", "volume")
+METRICS = ("vibration", "running", "flow", "power", "temperature", "bearing_temperature", "starts")
 DELAYS = ("0", "1m", "90s", "3m", "15m")
 
 
@@ -254,6 +254,8 @@ def test_random_deliveries_over_random_rules_end_in_the_journal_of_perfect_deliv
     for _ in range(deliveries):
         # Snapshots close together, so that short series go back to each kind of them.
         monkeypatch.setattr("alerts.track.SPACING", chance.choice((0, MINUTE, 5 * MINUTE, 15 * MINUTE)))
+        # Some windows kept in snapshots, some filled again from history.
+        monkeypatch.setattr("alerts.evaluation.REFILL", chance.choice((0, 12 * MINUTE, 2 * HOUR)))
         rules = [
             rule(
                 a_condition(chance),
@@ -531,6 +533,34 @@ def test_a_corrected_nameplate_is_a_new_judgement_of_the_past() -> None:
     house.deliver(series("power", [6, 4, 6]))
     house.devices[PUMP.identity] = replace(PUMP, design={"rated_power": 6.0})
     assert kinds(house.deliver(series("power", [6], start=T0 + 3 * MINUTE))) == ["retracted"]
+
+
+def test_a_rule_that_can_never_call_is_named_with_the_reason() -> None:
+    house = House(
+        [
+            rule("torque > 5", rule="a"),
+            rule("torque > 5 or vibration > 5", rule="b"),
+            rule("not (torque > 5 or vibration > 5)", rule="c"),
+            rule("vibration > setpoint.most", rule="d", setpoints={"most": "2 * design.usual"}),
+            rule("avg(torque, '1h') > 5 and power > design.rated_power", rule="e"),
+        ]
+    )
+    house.deliver(series("vibration", [6]))
+    assert [alarm.rule for alarm in house.alarms] == ["b"]
+    assert {name: list(why) for name, why in house.engine.idle.items()} == {
+        "a": ["centrifugal-pump: there is no torque"],
+        "c": ["centrifugal-pump: there is no torque"],
+        "d": ["centrifugal-pump: there is no design.usual"],
+        "e": ["centrifugal-pump: there is no torque"],
+    }
+
+
+def test_what_cannot_be_calculated_is_unknown_and_the_rule_is_named_failing() -> None:
+    house = House([rule("power / flow > 1"), rule("vibration > 5", rule="sound")])
+    house.deliver([*series("power", [6, 6]), *series("flow", [0, 1]), *series("vibration", [6, 6])])
+    assert sorted(alarm.rule for alarm in house.alarms) == ["sound", "tested"]
+    assert dict(house.engine.failing) == {"tested": "division by zero in ‘power / flow’"}
+    assert house.engine.failures["tested"] == 1
 
 
 def test_two_rules_of_one_name_are_refused() -> None:
