@@ -286,9 +286,10 @@ class Memory:
         """Let the rules of `mask` meet the sample at `at`, whose values are in; what is raised or cleared goes to
         `moved`."""
         states = self.states
+        done: set[int] = set()
         for rule in self.plan.chosen(mask):
             if rule.windows or rule.ages:
-                self._calculate(rule, at)
+                self._calculate(rule, at, done)
             if self.schedule is not None and rule.index in self.schedule:
                 for slot, schedule in self.schedule[rule.index]:
                     self.values[slot] = schedule.at(at)
@@ -315,10 +316,13 @@ class Memory:
             if alarm is not None:
                 moved.append(alarm)
 
-    def _calculate(self, rule: CompiledRule, at: Instant) -> None:
-        """Put in what changes with time alone."""
+    def _calculate(self, rule: CompiledRule, at: Instant, done: set[int]) -> None:
+        """Put in what changes with time alone, once for a sample."""
         values, plan = self.values, self.plan
         for slot in rule.windows:
+            if slot in done:
+                continue
+            done.add(slot)
             value = plan.window_at[slot].value(self.windows, at)
             values[slot] = value if value is None or isfinite(value) else None
         for slot, metric in rule.ages:

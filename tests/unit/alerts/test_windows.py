@@ -95,6 +95,22 @@ def test_only_what_is_inside_counts(kind: str, gaps: list[int], after: int) -> N
     assert window.value(whole, end) == window.value(late, end)
 
 
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.grow or kind.both])
+@given(values=st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=30), seconds=st.integers(1, 200))
+def test_the_fast_ways_are_the_plain_ones(kind: str, values: list[float], seconds: int) -> None:
+    fast = Window(kind, 10 * MINUTE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, kind, KINDS[kind]._replace(grow=None, both=None))
+        plain = Window(kind, 10 * MINUTE)
+    one, other = empty_room([fast]), empty_room([plain])
+    for number, value in enumerate(values):
+        at = T0 + number * seconds * SECOND
+        fast.add(one, at, value)
+        plain.add(other, at, value)
+        assert one.tobytes() == other.tobytes()
+        assert fast.value(one, at) == plain.value(other, at)
+
+
 def test_windows_of_one_device_keep_out_of_each_others_way() -> None:
     windows = lay_out([("avg", MINUTE), ("slope", HOUR), ("max", DAY)])
     room = empty_room(windows)
