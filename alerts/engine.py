@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from alerts.evaluation import Memory, Plan, RuleState, active, sample_time
+from alerts.evaluation import Plan, RuleState, active, sample_time
 from alerts.occurrences import difference
 from alerts.rules import Rule
 from alerts.track import Track
@@ -51,7 +51,9 @@ def judge(rule: Rule, device: Device, profile: Profile, readings: Iterable[Readi
     plan = Plan([rule], VALID_INTERVALS * profile.reporting.interval)
     own = plan.relevant(reading for reading in readings if reading.device == device.identity)
     found: dict[Instant, Alarm] = {}
-    for alarm in Track(Memory(plan, device)).advance(own, _raise):
+    track = Track(plan, device)
+    track.wake()
+    for alarm in track.advance(own, _raise):
         found[alarm.raised_at] = alarm
     return list(found.values())
 
@@ -149,6 +151,7 @@ class Engine:
         if digest in track.digests:
             return []
         self._failed_now.clear()
+        track.wake()
         first, newest = readings[0].measured_at, track.newest
         if newest is None:
             changes = self._rebuild(track, history, journal)
@@ -263,7 +266,7 @@ class Engine:
             return None
         self._skipped.pop(identity, None)
         # A device that is new here, or whose nameplate or place has changed, is judged from its beginning.
-        track = Track(Memory(plan, device))
+        track = Track(plan, device)
         self._tracks[identity] = (device, track)
         return track
 

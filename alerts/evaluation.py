@@ -11,7 +11,7 @@ Where the readings come from, and in which order, is the business of `alerts.eng
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from operator import itemgetter
@@ -158,6 +158,8 @@ class Plan:
         self.metrics = {name: self.slots[name] for name in metrics}
         self.kept = len(metrics) + len(previous) + len(qualities)
         """How many slots are a device's memory."""
+        self.given_from = len(names) - len(design) - len(setpoints)
+        """From which slot on nothing is measured."""
         self.design = {name.removeprefix("design."): self.slots[name] for name in design}
         self.windows = lay_out([(f.kind, f.window) for f in windows])
         self.window_at = {self.slots[f.name]: window for f, window in zip(windows, self.windows, strict=True)}
@@ -184,6 +186,12 @@ class Plan:
                 if feature.function == "quality":
                     self.meets[self.slots[feature.name]] |= 1 << compiled.index
         self._chosen: dict[int, tuple[CompiledRule, ...]] = {}
+        self.normal: tuple[RuleState | None, ...] = (None,) * len(self.rules)
+        """The states of rules of which none is active or about to be."""
+        self.types: dict[tuple[float | None, ...], Given] = {}
+        self.shared: dict[bytes, bytes] = {}
+        self.memory = Memory(self)
+        """The unpacked memory that the devices of this plan take in turns."""
 
     def chosen(self, mask: int) -> tuple[CompiledRule, ...]:
         """The rules whose bits are set."""
@@ -210,50 +218,59 @@ class _Own(dict[str, int]):
         self.update({name.removeprefix(own): slot for name, slot in slots.items() if name.startswith(own)})
 
 
+class Given(NamedTuple):
+    """What a device was given: nameplate and set-points by slot, and by rule the set-points that change with time."""
+
+    values: tuple[float | None, ...]
+    schedule: Mapping[int, tuple[tuple[int, Schedule], ...]]
+
+
+def given(plan: Plan, device: Device) -> Given:
+    """What a device was given; devices of one type share it."""
+    values: list[float | None] = [None] * len(plan.slots)
+    for name, slot in plan.design.items():
+        values[slot] = _number(device.design.get(name))
+    schedule: dict[int, tuple[tuple[int, Schedule], ...]] = {}
+    for compiled in plan.rules:
+        rule = compiled.rule
+        changing: list[tuple[int, Schedule]] = []
+        for name in rule.setpoints:
+            slot = plan.slots[f"{rule.rule}:setpoint.{name}"]
+            values[slot] = calculation(rule.setpoint(name), plan.slots)(values)
+            over = [o for o in rule.overrides if name in o.setpoints and o.covers(device)]
+            if over:
+                numbers = [values[slot], *(calculation(o.setpoint(name), plan.slots)(values) for o in over)]
+                changing.append((slot, Schedule(tuple(o.valid_from for o in over), tuple(numbers))))
+        if changing:
+            schedule[compiled.index] = tuple(changing)
+    found = Given(tuple(values[plan.given_from :]), schedule)
+    return found if schedule else plan.types.setdefault(found.values, found)
+
+
 class Memory:
     """What the past of one device amounts to: its last known values, its windows and the state of each rule."""
 
     __slots__ = ("device", "plan", "schedule", "states", "times", "values", "windows")
 
-    def __init__(self, plan: Plan, device: Device) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.device = device.identity
+        self.device = ""
         self.times: list[Instant] = [NEVER] * plan.kept
         self.values: list[float | None] = [None] * len(plan.slots)
         self.windows: Room = empty_room(plan.windows)
         self.states: list[RuleState | None] = [None] * len(plan.rules)
-        for name, slot in plan.design.items():
-            self.values[slot] = _number(device.design.get(name))
-        self.schedule = self._setpoints(device)
+        self.schedule: Mapping[int, tuple[tuple[int, Schedule], ...]] = {}
 
-    def _setpoints(self, device: Device) -> dict[int, tuple[tuple[int, Schedule], ...]] | None:
-        """Put the set-points among the values; those that change with time come back, by rule."""
-        found: dict[int, tuple[tuple[int, Schedule], ...]] = {}
-        for compiled in self.plan.rules:
-            rule = compiled.rule
-            changing: list[tuple[int, Schedule]] = []
-            for name in rule.setpoints:
-                slot = self.plan.slots[f"{rule.rule}:setpoint.{name}"]
-                self.values[slot] = self._given(rule.setpoint(name))
-                over = [o for o in rule.overrides if name in o.setpoints and o.covers(device)]
-                if over:
-                    begins = [o.valid_from for o in over]
-                    numbers = [self.values[slot], *(self._given(o.setpoint(name)) for o in over)]
-                    changing.append((slot, Schedule(tuple(begins), tuple(numbers))))
-            if changing:
-                found[compiled.index] = tuple(changing)
-        return found or None
-
-    def _given(self, node: Numeric) -> float | None:
-        return calculation(node, self.plan.slots)(self.values)
-
-    def clear(self) -> None:
-        """Forget every reading; what is given stays."""
+    def begin(self, device: str, what: Given) -> None:
+        """Be the memory of a device of which no reading is known."""
         plan = self.plan
-        self.times = [NEVER] * plan.kept
+        self.device = device
+        self.schedule = what.schedule
+        self.times[:] = [NEVER] * plan.kept
         self.values[: plan.kept] = [None] * plan.kept
+        self.values[plan.given_from :] = what.values
         self.windows = empty_room(plan.windows)
-        self.states = [None] * len(plan.rules)
+        self.states[:] = plan.normal
 
     def take(self, slot: int, at: Instant, value: float) -> None:
         """Take in a value of a metric whose past counts."""
@@ -290,7 +307,7 @@ class Memory:
         for rule in self.plan.chosen(mask):
             if rule.windows or rule.ages:
                 self._calculate(rule, at, done)
-            if self.schedule is not None and rule.index in self.schedule:
+            if rule.index in self.schedule:
                 for slot, schedule in self.schedule[rule.index]:
                     self.values[slot] = schedule.at(at)
             values: Sequence[float | None] = self.values
@@ -335,11 +352,6 @@ class Memory:
             if self.times[slot] < oldest:
                 values[slot] = None
         return values
-
-    @property
-    def active(self) -> list[Alarm]:
-        """The occurrences that are not over."""
-        return active(self.states)
 
 
 def active(states: Iterable[RuleState | None]) -> list[Alarm]:

@@ -1,4 +1,8 @@
-"""One device on its way through time: its memory, and the snapshots it can go back to. Pure."""
+"""One device on its way through time: its memory, and the snapshots it can go back to. Pure.
+
+There is one unpacked `Memory` for all devices of a plan. A device that is being judged has it (`wake`); at rest it is a
+few packed snapshots, as tens of thousands of devices rest at any moment.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from collections.abc import Sequence
 from math import isnan, nan
 from typing import NamedTuple
 
-from alerts.evaluation import NEVER, Failed, Memory, Plan, RuleState
+from alerts.evaluation import NEVER, Failed, Given, Plan, RuleState, given
 from devices.alarm import Alarm
-from devices.model import MINUTE, Instant, Quality, Reading
+from devices.model import MINUTE, Device, Instant, Quality, Reading
 
 SPACING: Instant = 15 * MINUTE
 """Sample time between the newest two snapshots, at least: about an uplink."""
@@ -20,13 +24,17 @@ SNAPSHOTS = 8
 """Snapshots kept: with the above, they reach back six days or more; what is later still has a device judged from its
 beginning."""
 
+_SHARED = 1_024
+"""Ages of values that are remembered to be shared: devices measure most things at the same instants."""
+
 
 class Snapshot(NamedTuple):
-    """The memory after every sample up to and including `at`, packed: 16 bytes a value; states shared. `windows` holds
-    all of them, or only the long ones."""
+    """The memory after every sample up to and including `at`, packed: 8 bytes a value. How old each value was (NEVER
+    for none) and the rules' normal state are shared by all devices of the plan. `windows` holds all of them, or only
+    the long ones."""
 
     at: Instant
-    times: bytes
+    ages: bytes
     values: bytes
     states: tuple[RuleState | None, ...]
     windows: bytes
@@ -35,27 +43,30 @@ class Snapshot(NamedTuple):
 class Track:
     """The memory of one device with the way back."""
 
-    __slots__ = ("_due", "_snapshots", "digests", "memory", "newest", "tail", "tail_moved")
+    __slots__ = ("_given", "_head", "_snapshots", "digests", "identity", "memory", "plan", "tail", "tail_moved")
 
-    def __init__(self, memory: Memory) -> None:
-        self.memory = memory
-        self.newest: Instant | None = None
+    def __init__(self, plan: Plan, device: Device) -> None:
+        self.plan = plan
+        self.identity = device.identity
+        self.memory = plan.memory
         self.tail: Snapshot | None = None
         """The memory just before the newest sample, and what that sample then raised or cleared."""
         self.tail_moved: tuple[Alarm, ...] = ()
         self.digests: tuple[int, ...] = ()
-        self._snapshots: list[Snapshot] = []
-        self._due: Instant = NEVER
+        self._given: Given = given(plan, device)
+        self._head: Snapshot | None = None
+        self._snapshots: tuple[Snapshot, ...] = ()
 
     @property
-    def plan(self) -> Plan:
-        """The rules this device meets."""
-        return self.memory.plan
+    def newest(self) -> Instant | None:
+        """The newest sample."""
+        return None if self._head is None else self._head.at
 
-    @property
-    def identity(self) -> str:
-        """The device's."""
-        return self.memory.device
+    def wake(self) -> None:
+        """Take the plan's memory; whoever had it is at rest."""
+        self.memory.begin(self.identity, self._given)
+        if self._head is not None:
+            self._unpack(self._head)
 
     def advance(self, readings: Sequence[Reading], failed: Failed) -> list[Alarm]:
         """Judge relevant readings, sorted by time and all later than `newest`; what is raised or cleared comes back,
@@ -68,12 +79,12 @@ class Track:
         slots, meets, plain, qualities = plan.metrics, plan.meets, plan.plain, plan.qualities
         last = readings[-1].measured_at
         at, mask, told = readings[0].measured_at, 0, 0
-        self._pause(NEVER if self.newest is None else self.newest, at, last)
+        due = self._pause(NEVER if self._head is None else self._head.at, at, last)
         for _, metric, measured_at, value, quality in readings:
             if measured_at != at:
                 memory.judge(at, mask, moved, failed)
-                if measured_at >= self._due or measured_at == last:
-                    self._pause(at, measured_at, last)
+                if measured_at >= due or measured_at == last:
+                    due = self._pause(at, measured_at, last)
                     told = len(moved)
                 at, mask = measured_at, 0
             if metric in qualities:
@@ -91,7 +102,7 @@ class Track:
                 memory.take(slot, at, value)
             mask |= meets[slot]
         memory.judge(at, mask, moved, failed)
-        self.newest = last
+        self._head = self._pack(last, memory.windows.tobytes())
         self.tail_moved = tuple(moved[told:])
         return moved
 
@@ -108,9 +119,9 @@ class Track:
                 quality = Quality(int(memory.values[asked] or 0))
             value = memory.values[slot]
             if quality is Quality.BAD:
-                found.append(Reading(memory.device, name, newest, 0.0, quality))
+                found.append(Reading(self.identity, name, newest, 0.0, quality))
             elif memory.times[slot] == newest and value is not None:
-                found.append(Reading(memory.device, name, newest, value, quality))
+                found.append(Reading(self.identity, name, newest, value, quality))
         return found
 
     def before(self, at: Instant) -> Snapshot | None:
@@ -125,43 +136,57 @@ class Track:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot; later ones are void."""
-        memory = self.memory
-        memory.times = array("q", snapshot.times).tolist()
-        memory.values[: memory.plan.kept] = [None if isnan(value) else value for value in array("d", snapshot.values)]
-        memory.states = list(snapshot.states)
-        held = array("d", snapshot.windows)
-        missing = len(memory.windows) - len(held)
-        memory.windows = array("d", [nan]) * missing + held
-        self._snapshots = [kept for kept in self._snapshots if kept.at <= snapshot.at]
-        self._due = self._snapshots[-1].at + SPACING if self._snapshots else NEVER
-        self.newest = None if snapshot.at == NEVER else snapshot.at
+        self._unpack(snapshot)
+        self._snapshots = tuple(kept for kept in self._snapshots if kept.at <= snapshot.at)
+        self._head = None if snapshot.at == NEVER else snapshot
         self.tail, self.tail_moved = None, ()
 
     def reset(self) -> None:
         """Go back to before the first reading."""
-        self.memory.clear()
-        self._snapshots, self._due = [], NEVER
-        self.newest, self.tail, self.tail_moved = None, None, ()
+        self.memory.begin(self.identity, self._given)
+        self._head, self._snapshots = None, ()
+        self.tail, self.tail_moved = None, ()
 
-    def _pause(self, done: Instant, at: Instant, last: Instant) -> None:
-        """Between the samples at `done` and `at`: take a snapshot where one is due, and always before the last one."""
-        if at < self._due and at != last:
-            return
-        memory = self.memory
-        values = array("d", [nan if value is None else value for value in memory.values[: memory.plan.kept]])
-        times, states = array("q", memory.times).tobytes(), tuple(memory.states)
+    def _pause(self, done: Instant, at: Instant, last: Instant) -> Instant:
+        """Between the samples at `done` and `at`: take a snapshot where one is due, and always before the last one.
+        Gives the instant from which on the next one is due."""
+        due = self._snapshots[-1].at + SPACING if self._snapshots else NEVER
+        if at < due and at != last:
+            return due
+        windows = self.memory.windows
         if at == last:
-            self.tail = Snapshot(done, times, values.tobytes(), states, memory.windows.tobytes())
-        if at >= self._due and done != NEVER:
-            long = memory.windows[memory.plan.long :].tobytes()
-            self._snapshots.append(Snapshot(done, times, values.tobytes(), states, long))
-            self._due = done + SPACING
-            self._thin(at)
+            self.tail = self._pack(done, windows.tobytes())
+        if at >= due and done != NEVER:
+            self._snapshots = _thinned((*self._snapshots, self._pack(done, windows[self.plan.long :].tobytes())), at)
+            due = done + SPACING
+        return due
 
-    def _thin(self, now: Instant) -> None:
-        """Drop the snapshots whose neighbours are near enough, in proportion to their age."""
-        kept = self._snapshots
-        for number in range(len(kept) - 2, 0, -1):
-            if now - kept[number - 1].at <= RATIO * (now - kept[number + 1].at):
-                del kept[number]
-        del kept[: max(0, len(kept) - SNAPSHOTS)]
+    def _pack(self, at: Instant, windows: bytes) -> Snapshot:
+        memory, plan = self.memory, self.plan
+        ages = array("q", [at - time if time != NEVER else NEVER for time in memory.times]).tobytes()
+        shared = plan.shared.get(ages)
+        if shared is None:
+            if len(plan.shared) >= _SHARED:
+                plan.shared.clear()
+            shared = plan.shared[ages] = ages
+        values = array("d", [nan if value is None else value for value in memory.values[: plan.kept]]).tobytes()
+        states = tuple(memory.states)
+        return Snapshot(at, shared, values, plan.normal if states == plan.normal else states, windows)
+
+    def _unpack(self, snapshot: Snapshot) -> None:
+        memory, at = self.memory, snapshot.at
+        memory.times[:] = [NEVER if age == NEVER else at - age for age in array("q", snapshot.ages)]
+        memory.values[: self.plan.kept] = [None if isnan(value) else value for value in array("d", snapshot.values)]
+        memory.states[:] = snapshot.states
+        held = array("d", snapshot.windows)
+        missing = len(memory.windows) - len(held)
+        memory.windows = array("d", [nan]) * missing + held if missing else held
+
+
+def _thinned(kept: tuple[Snapshot, ...], now: Instant) -> tuple[Snapshot, ...]:
+    """Without the snapshots whose neighbours are near enough, in proportion to their age."""
+    found = list(kept)
+    for number in range(len(found) - 2, 0, -1):
+        if now - found[number - 1].at <= RATIO * (now - found[number + 1].at):
+            del found[number]
+    return tuple(found[max(0, len(found) - SNAPSHOTS) :])
