@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from math import isnan, nan
+from sys import byteorder
 from typing import NamedTuple
 
 from alerts.evaluation import NEVER, Failed, Given, Plan, RuleState, given
@@ -29,33 +30,53 @@ _SHARED = 1_024
 
 
 class Snapshot(NamedTuple):
-    """The memory after every sample up to and including `at`, packed: 8 bytes a value. How old each value was (NEVER
-    for none) and the rules' normal state are shared by all devices of the plan. `windows` holds all of them, or only
-    the long ones."""
+    """The memory after every sample up to and including `at`, packed: that instant and the values, 8 bytes each. How
+    old each value was (NEVER for none) and the rules' normal state are shared by all devices of the plan. `windows`
+    holds all of them, or only the long ones."""
 
-    at: Instant
+    packed: bytes
     ages: bytes
-    values: bytes
     states: tuple[RuleState | None, ...]
     windows: bytes
+
+    @property
+    def at(self) -> Instant:
+        """The newest sample that is in it, NEVER if none is."""
+        return int.from_bytes(self.packed[:8], byteorder, signed=True)
 
 
 class Track:
     """The memory of one device with the way back."""
 
-    __slots__ = ("_given", "_head", "_snapshots", "digests", "identity", "memory", "plan", "tail", "tail_moved")
+    __slots__ = (
+        "_given",
+        "_head",
+        "_snapshots",
+        "device",
+        "digests",
+        "memory",
+        "plan",
+        "tail",
+        "tail_moved",
+    )
 
     def __init__(self, plan: Plan, device: Device) -> None:
         self.plan = plan
-        self.identity = device.identity
         self.memory = plan.memory
         self.tail: Snapshot | None = None
         """The memory just before the newest sample, and what that sample then raised or cleared."""
         self.tail_moved: tuple[Alarm, ...] = ()
-        self.digests: tuple[int, ...] = ()
+        self.digests = b""
+        """Of the last deliveries, 8 bytes each, the newest first."""
+        self.device = device
         self._given: Given = given(plan, device)
         self._head: Snapshot | None = None
         self._snapshots: tuple[Snapshot, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """The device's."""
+        return self.device.identity
 
     @property
     def newest(self) -> Instant | None:
@@ -170,13 +191,14 @@ class Track:
                 plan.shared.clear()
             shared = plan.shared[ages] = ages
         values = array("d", [nan if value is None else value for value in memory.values[: plan.kept]]).tobytes()
+        packed = at.to_bytes(8, byteorder, signed=True) + values
         states = tuple(memory.states)
-        return Snapshot(at, shared, values, plan.normal if states == plan.normal else states, windows)
+        return Snapshot(packed, shared, plan.normal if states == plan.normal else states, windows)
 
     def _unpack(self, snapshot: Snapshot) -> None:
         memory, at = self.memory, snapshot.at
         memory.times[:] = [NEVER if age == NEVER else at - age for age in array("q", snapshot.ages)]
-        memory.values[: self.plan.kept] = [None if isnan(value) else value for value in array("d", snapshot.values)]
+        memory.values[: self.plan.kept] = [None if isnan(value) else value for value in array("d", snapshot.packed[8:])]
         memory.states[:] = snapshot.states
         held = array("d", snapshot.windows)
         missing = len(memory.windows) - len(held)

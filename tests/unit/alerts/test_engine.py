@@ -387,7 +387,7 @@ def test_the_state_of_a_device_does_not_grow_with_its_past(monkeypatch: pytest.M
     house = House([rule("vibration > 5 and running", on_delay="3m")])
     for number in range(1000):
         house.deliver(series("vibration", [number % 7], start=T0 + number * HOUR))
-    _, track = house.engine._tracks[PUMP.identity]
+    track = house.engine._tracks[PUMP.identity]
     assert len(track._snapshots) <= SNAPSHOTS
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from alerts.engine import judge
 from alerts.rules import Rule, load_rules, shipped_rules
+from alerts.ruletests import load_tests, run
 from devices.alarm import Priority
 from devices.document import DocumentError
 from devices.model import MINUTE, Device, Reading
@@ -213,7 +215,14 @@ def test_a_battery_that_is_told_once_a_day_is_called() -> None:
     assert alarm.raised_at == T0 + 48 * 60 * MINUTE
 
 
-def test_the_rule_in_the_readme_is_one() -> None:
+def test_the_rule_in_the_readme_is_one_and_passes_its_tests() -> None:
     text = (Path(__file__).parents[3] / "alerts" / "README.md").read_text("utf-8")
-    (one,) = load_rules(text.split("```yaml\n")[1].split("```")[0], "README.md")
+    documents = [part.split("```")[0] for part in text.split("```yaml\n")[1:]]
+    (one,) = load_rules(documents[0], "README.md")
     assert one.parsed.design == ("rated_pressure",)
+    (tests,) = load_tests(documents[2], "README.md")
+    assert [outcome.problems for outcome in run(tests, {one.rule: one}, PROFILES)] == [(), (), ()]
+    (over,) = load_rules(
+        GOOD.replace("temperature > 60", "pressure > setpoint.high") + dedent(documents[1]), "README.md"
+    )
+    assert over.setpoints["high"].value == "0.9 * design.pn"
