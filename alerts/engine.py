@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from alerts.evaluation import Plan, RuleState, active, sample_time
+from alerts.evaluation import CompiledRule, Plan, RuleState, active, sample_time
+from alerts.functions import LONGEST_WINDOW
 from alerts.occurrences import difference
 from alerts.rules import Rule
 from alerts.track import Track
@@ -68,16 +69,24 @@ def _raise(_: str, error: Exception | str) -> None:
 class Engine:
     """Keeps one journal up to date for many devices. Not safe for several threads at once.
 
-    `validity` (µs) replaces the profiles' own for rules that name none. What is kept for a device is bounded: its last
-    known values, the state of its rules, and a few snapshots of both.
+    `validity` (µs) replaces the profiles' own for rules that name none. `horizon` is how far back `history` goes at the
+    most where it is asked for the beginning; None if it always has everything. What is kept for a device is bounded:
+    its last known values, its windows, the state of its rules, and a few snapshots of them.
     """
 
-    def __init__(self, rules: Sequence[Rule], profiles: Mapping[str, Profile], validity: Instant | None = None) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        profiles: Mapping[str, Profile],
+        validity: Instant | None = None,
+        horizon: Instant | None = None,
+    ) -> None:
         if len({rule.rule for rule in rules}) != len(rules):
             raise ValueError("a rule's name stands twice; the journal could not tell their alarms apart")
         self._rules = tuple(rules)
         self._profiles = profiles
         self._validity = validity
+        self._horizon = horizon
         self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}
         self._places: dict[tuple[object, ...], Plan] = {}
         self._by_tag = any(rule.applies_to.tag is not None for rule in rules)
@@ -223,14 +232,37 @@ class Engine:
             if alarm.rule in track.plan.names and (alarm.cleared_at is None or alarm.cleared_at >= begin)
         ]
         track.reset()
-        for compiled in track.plan.rules:
-            for alarm in known:
-                if alarm.rule == compiled.rule.rule and alarm.raised_at < begin:
-                    given = replace(alarm, cleared_at=None)
-                    track.memory.states[compiled.index] = RuleState(given, None, 0, begin, known=True)
+        if self._horizon is not None and replay[-1].measured_at - begin > self._horizon - LONGEST_WINDOW:
+            return self._rebuild_cut(track, replay, known)
+        _take_as_given(track, track.plan.rules, known, begin)
         states = tuple(track.memory.states)
         moved = track.advance(replay, self._failed)
         return self._changes(known, _occurrences(states, moved))
+
+    def _rebuild_cut(self, track: Track, replay: list[Reading], known: list[Alarm]) -> list[AlarmChange]:
+        """Judge a history whose beginning is probably cut off: what a window would have held there is not known. So
+        until its windows are full again, the journal is taken as given for a rule that has any."""
+        begin = replay[0].measured_at
+        full = begin + max((window.reach for window in track.plan.windows), default=0)
+        plain = [compiled for compiled in track.plan.rules if not compiled.windows]
+        windowed = [compiled for compiled in track.plan.rules if compiled.windows]
+        # What had begun to count towards a delay is known once every delay could have passed.
+        settled = full + max((max(one.on_delay, one.off_delay) for one in windowed), default=0)
+        names = {compiled.rule.rule for compiled in windowed}
+        _take_as_given(track, plain, known, begin)
+        states = tuple(track.memory.states)
+        moved: list[Alarm] = []
+        done = 0
+        for until in (full, settled):
+            end = bisect_left(replay, until, key=sample_time)
+            moved += [a for a in track.advance(replay[done:end], self._failed) if a.rule not in names]
+            _take_as_given(track, windowed, known, until)
+            track.commit()
+            done = end
+        given = [state for compiled in windowed if (state := track.memory.states[compiled.index]) is not None]
+        moved += track.advance(replay[done:], self._failed)
+        before = [a for a in known if a.rule not in names or a.cleared_at is None or a.cleared_at >= settled]
+        return self._changes(before, _occurrences((*states, *given), moved))
 
     def _changes(
         self, before: Iterable[Alarm], after: Iterable[Alarm], touched: Iterable[Alarm] | None = None
@@ -303,6 +335,28 @@ class Engine:
 def _alike(one: Device, other: Device) -> bool:
     """Whether two entries of a device give the same judgement."""
     return (one.profile, one.site, one.tag, one.design) == (other.profile, other.site, other.tag, other.design)
+
+
+def _take_as_given(track: Track, rules: Iterable[CompiledRule], known: Iterable[Alarm], begin: Instant) -> None:
+    """Let the rules go on from what the journal says to be active at an instant."""
+    states = track.memory.states
+    for compiled in rules:
+        told = [
+            alarm
+            for alarm in known
+            if alarm.rule == compiled.rule.rule
+            and alarm.raised_at < begin
+            and (alarm.cleared_at is None or alarm.cleared_at >= begin)
+        ]
+        state = states[compiled.index]
+        if not told:
+            states[compiled.index] = None if state is None or state.alarm is not None else state
+            continue
+        alarm = replace(told[-1], cleared_at=None)
+        if state is None or state.alarm is None:
+            states[compiled.index] = RuleState(alarm, None, 0, begin, known=True)
+        else:
+            states[compiled.index] = state._replace(alarm=alarm)
 
 
 def _occurrences(states: Iterable[RuleState | None], moved: Iterable[Alarm]) -> list[Alarm]:

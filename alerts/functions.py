@@ -38,6 +38,8 @@ RATED = {
     "npsh_required": "m",
     "pn": "bar",
     "stroke_time": "s",
+    "baseline_vibration": "mm/s",
+    "rated_voltage": "V",
     "breakaway_torque": "N*m",
     "rated_torque": "N*m",
 }

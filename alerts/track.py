@@ -168,6 +168,12 @@ class Track:
         self._head, self._snapshots = None, ()
         self.tail, self.tail_moved = None, ()
 
+    def commit(self) -> None:
+        """Go on from the memory as it is now; there is no way back to before it."""
+        if self._head is not None:
+            self._head = self._pack(self._head.at, self.memory.windows.tobytes())
+        self._snapshots, self.tail, self.tail_moved = (), None, ()
+
     def _pause(self, done: Instant, at: Instant, last: Instant) -> Instant:
         """Between the samples at `done` and `at`: take a snapshot where one is due, and always before the last one.
         Gives the instant from which on the next one is due."""

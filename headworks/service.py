@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +40,7 @@ from ingest.oscore import Oscore
 from ingest.pipeline import Done, Pipeline
 from ingest.topics import FILTERS
 from storage.database import Server, connect, server
+from storage.history import HORIZON
 from storage.maintenance import Keep
 from storage.migrate import migrate
 from storage.registry import find, sync_metrics
@@ -109,7 +111,7 @@ class Platform:
         self._rules = load_rule_files(settings.rules)
         self._telling = Telling(settings, database_url, self._rules)
         ports = Journal(self._judging, self._rules, self._telling.channels).ports(self._devices)
-        self._engine = LiveEngine(Engine(self._rules, self._profiles), ports, self._telling, time.monotonic)
+        self._engine = LiveEngine(self._new_engine(self._rules), ports, self._telling, time.monotonic)
         directory = Directory(self._devices, time.monotonic)
         self._spool_problem = ""
         self._spool = self._open_spool()
@@ -144,6 +146,9 @@ class Platform:
             Keep(settings.keep_readings_days, settings.keep_uplinks_days, settings.keep_quarantine_days),
         )
         self._http = HttpDoor(settings.http_host, settings.http_port, self.health)
+
+    def _new_engine(self, rules: Sequence[Rule]) -> Engine:
+        return Engine(rules, self._profiles, horizon=HORIZON // timedelta(microseconds=1))
 
     def _open_spool(self) -> Spool | None:
         """The spool, unless it is off. One that cannot be opened (a full disk, perhaps) must not keep a platform from

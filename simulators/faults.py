@@ -38,9 +38,9 @@ class FaultKind(StrEnum):
 
 
 EXPLAINS: dict[FaultKind, tuple[str, ...]] = {
-    FaultKind.DRY_RUN: ("pump-dry-run", "suction-pressure-low", "pump-vibration-rising"),
+    FaultKind.DRY_RUN: ("pump-dry-run", "suction-pressure-low"),
     FaultKind.BEARING_WEAR: (
-        "pump-vibration-high", "pump-vibration-danger", "pump-vibration-rising",
+        "pump-vibration-high", "pump-vibration-danger",
         "bearing-temperature-high", "bearing-temperature-danger", "bearing-temperature-rising",
     ),
     FaultKind.STICTION: ("valve-travel-deviation", "valve-stiction"),

@@ -60,13 +60,16 @@ def minutes(alarm: Alarm) -> tuple[float, float, float | None]:
 class House:
     """What surrounds an engine: all committed readings, and the journal that its changes are applied to."""
 
-    def __init__(self, rules: Sequence[Rule], devices: Mapping[str, Device] = DEVICES) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], devices: Mapping[str, Device] = DEVICES, horizon: Instant | None = None
+    ) -> None:
+        self.horizon = horizon
         self.rules = list(rules)
         self.devices = dict(devices)
         self.stored: dict[tuple[str, str, Instant], Reading] = {}
         self.alarms: list[Alarm] = []
         self.lookups = 0
-        self.engine = Engine(self.rules, PROFILES)
+        self.engine = Engine(self.rules, PROFILES, horizon=self.horizon)
 
     def commit(self, readings: Iterable[Reading]) -> None:
         """Store readings; what is stored already stays."""
@@ -99,7 +102,7 @@ class House:
 
     def restart(self) -> None:
         """A new engine that knows nothing."""
-        self.engine = Engine(self.rules, PROFILES)
+        self.engine = Engine(self.rules, PROFILES, horizon=self.horizon)
 
     def history(self, identity: str, since: Instant | None) -> list[Reading]:
         """A device's stored readings."""

@@ -491,6 +491,28 @@ def test_a_reading_that_retention_dropped_before_it_was_judged_is_no_error() -> 
     assert [minutes(alarm)[0] for alarm in house.alarms] == [24 * 60]
 
 
+def test_where_the_history_is_cut_off_the_journal_is_taken_as_given_until_the_windows_are_full() -> None:
+    """The engine is handed two weeks at the most; what a window held before them it cannot know."""
+    rules = [
+        rule("avg(flow, '7d') > 5", rule="week"),
+        rule("avg(flow, '1d') > 5", rule="day", off_delay="1h"),
+        rule("flow > 5", rule="now"),
+    ]
+    values = [9.0] * 60 + [1.0] * 60 + [9.0] * 60 + [1.0] * 100 + [9.0] * 100
+    readings = series("flow", values, step=2 * HOUR)
+    whole = expected(rules, readings)
+    for restart in range(20, len(readings), 7):
+        house = House(rules, horizon=14 * DAY)
+        for reading in readings[:restart]:
+            house.deliver([reading])
+        house.restart()
+        newest = readings[restart].measured_at
+        house.stored = {key: r for key, r in house.stored.items() if key[2] >= newest - 14 * DAY}
+        for reading in readings[restart:]:
+            house.deliver([reading])
+        assert house.alarms == whole, restart
+
+
 # --- what is wrong
 
 
