@@ -108,6 +108,7 @@ class LiveEngine:
         # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
         self._again: dict[str, Instant] = {}
         self._leading = False
+        self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -120,6 +121,13 @@ class LiveEngine:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
+
+    def exchange(self, engine: Engine, taken: Callable[[], None]) -> None:
+        """Judge by another engine (other rules) from the next batch on; `taken` is called in the engine's thread when
+        it takes over. It judges a device's past anew when it next hears of it."""
+        with self._changed:
+            self._next = (engine, taken)
+            self._changed.notify_all()
 
     def hand_over(self, transaction: int, readings: list[Reading]) -> None:
         """Take the readings of one commit; returns at once."""
@@ -149,6 +157,7 @@ class LiveEngine:
             asked = not self._caught_up.is_set()
             handed = self._take(0.0 if asked or self._again else SCAN_SECONDS)
             closing = self._closing and not handed
+            self._take_over()
             try:
                 if not self._lead():
                     scanned_at = float("-inf")
@@ -178,6 +187,15 @@ class LiveEngine:
                     self._caught_up.set()
             if closing:
                 return
+
+    def _take_over(self) -> None:
+        with self._changed:
+            following, self._next = self._next, None
+        if following is not None:
+            self._engine, taken = following
+            # What the old one knew of devices is of no use to the new one.
+            self._met.clear()
+            taken()
 
     def _lead(self) -> bool:
         """Whether to judge. Who begins to lead knows nothing yet, and the log says what to begin with; so whoever

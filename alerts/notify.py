@@ -33,6 +33,10 @@ class Notifier:
         self._clock = clock
         self._suppressed = suppressed
 
+    def replace(self, rules: Sequence[Rule]) -> None:
+        """Word what is told by other rules from now on."""
+        self._rules = {rule.rule: rule for rule in rules}
+
     def compose(self, change: AlarmChange, device: Device) -> Announcement | None:
         """The announcement of a change, if it is one to tell."""
         event, why = announce(change)

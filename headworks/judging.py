@@ -39,6 +39,11 @@ class Journal:
         self._rules = rules
         self._channels = channels
         self._leading: Connection | None = None
+        self._defined = False
+
+    def replace(self, rules: Sequence[Rule]) -> None:
+        """Show people other rules from now on."""
+        self._rules, self._defined = rules, False
 
     def ports(self, devices: Callable[[Sequence[str]], Mapping[str, Device]]) -> Ports:
         """The ports of `alerts.live`."""
@@ -84,8 +89,10 @@ class Journal:
         def work(connection: Connection) -> bool:
             if connection is not self._leading:
                 self._leading = connection if journal.lead(connection) else None
-                if self._leading is connection:
-                    lifecycle.define(connection, [definition(rule) for rule in self._rules])
+                self._defined = False
+            if self._leading is connection and not self._defined:
+                lifecycle.define(connection, [definition(rule) for rule in self._rules])
+                self._defined = True
             return self._leading is connection
 
         return self._session.run(work)

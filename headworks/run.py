@@ -79,6 +79,7 @@ def _run(platform: Platform, ready: Callable[[Doors], None], *, until_eof: bool 
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, platform.reload))
         if until_eof:
             loop.add_reader(sys.stdin.fileno(), lambda: stop.set() if not os.read(sys.stdin.fileno(), 4096) else None)
         await platform.run(stop, ready)

@@ -110,7 +110,8 @@ class Platform:
         self._writer = Writer(database_url)
         self._rules = load_rule_files(settings.rules)
         self._telling = Telling(settings, database_url, self._rules)
-        ports = Journal(self._judging, self._rules, self._telling.channels).ports(self._devices)
+        self._journal = Journal(self._judging, self._rules, self._telling.channels)
+        ports = self._journal.ports(self._devices)
         self._engine = LiveEngine(self._new_engine(self._rules), ports, self._telling, time.monotonic)
         directory = Directory(self._devices, time.monotonic)
         self._spool_problem = ""
@@ -149,6 +150,24 @@ class Platform:
 
     def _new_engine(self, rules: Sequence[Rule]) -> Engine:
         return Engine(rules, self._profiles, horizon=HORIZON // timedelta(microseconds=1))
+
+    def reload(self) -> None:
+        """Read the rules again and judge by them from now on: all of them, or, where one is not valid, none. Takes as
+        long as reading the files does."""
+        try:
+            rules = load_rule_files(self._settings.rules)
+            engine = self._new_engine(rules)
+        except (DocumentError, OSError) as error:
+            log.error("rules.refused", why=str(error), hint="those in use stay; `headworks rules check` says the same")  # noqa: TRY400 - the reason is in it
+            return
+
+        def taken() -> None:
+            self._rules = rules
+            self._telling.replace(rules)
+            self._journal.replace(rules)
+            log.info("rules.taken", rules=len(rules))
+
+        self._engine.exchange(engine, taken)
 
     def _open_spool(self) -> Spool | None:
         """The spool, unless it is off. One that cannot be opened (a full disk, perhaps) must not keep a platform from

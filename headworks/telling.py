@@ -72,6 +72,10 @@ class Telling:
         self._lookup.close()
         self._carrying.close()
 
+    def replace(self, rules: Sequence[Rule]) -> None:
+        """Word what is told by other rules from now on."""
+        self._notifier.replace(rules)
+
     def compose(self, change: AlarmChange, device: Device) -> Announcement | None:
         """See `alerts.live.Announcer`."""
         return self._notifier.compose(change, device)

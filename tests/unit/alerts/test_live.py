@@ -163,6 +163,24 @@ def test_what_is_handed_over_is_judged_and_written(database: Database, start: St
     assert database.position == 4
 
 
+def test_other_rules_take_over_while_it_runs(database: Database, start: Start) -> None:
+    engine = start()
+    batch = temperatures(0, *HOT)
+    engine.hand_over(database.commit(batch), batch)
+    assert engine.wait_idle(10)
+    assert [alarm.rule for alarm in database.journal] == [RULE.rule]
+    milder = RULE.model_copy(update={"rule": "milder"})
+    taken = threading.Event()
+    engine.exchange(Engine([RULE, milder], PROFILES), taken.set)
+    assert taken.wait(10)
+    batch = temperatures(15, *COOL)
+    engine.hand_over(database.commit(batch), batch)
+    assert engine.wait_idle(10)
+    # The new rule has judged the past as well, and the old one's alarm is the same as before.
+    assert sorted(alarm.rule for alarm in database.journal) == [RULE.rule, "milder"]
+    assert [alarm for alarm in database.journal if alarm.rule == RULE.rule] == expected(database)
+
+
 def test_what_was_committed_and_never_handed_over_is_found_in_the_log(database: Database, start: Start) -> None:
     engine = start()
     assert engine.wait_idle(10)
