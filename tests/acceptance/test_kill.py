@@ -57,7 +57,7 @@ def test_after_a_kill_the_journal_is_as_without_it(platform: Platform, registere
         asyncio.run(main())
 
     send(0, 10, 60.0)
-    send(10, 30, 95.0)
+    send(10, 30, 90.0)
     platform.kill()  # perhaps before the engine has seen the last uplink
     platform.start()
     eventually(platform.healthy, "the platform is back")

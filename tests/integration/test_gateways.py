@@ -291,7 +291,7 @@ def test_what_was_published_while_the_platform_was_away_is_stored_when_it_is_bac
 
 
 def test_an_alarm_follows_a_reading(platform: Doors, registered: str) -> None:
-    entries = [Measurement("bearing_temperature", "Cel", 95.0, T0 + i * 60 * SECOND) for i in range(30)]
+    entries = [Measurement("bearing_temperature", "Cel", 90.0, T0 + i * 60 * SECOND) for i in range(30)]
     assert (
         coap(platform, f"/telemetry/{PUMP.identity}", encode_json(PUMP.identity, entries), 110).code == aiocoap.CHANGED
     )

@@ -42,7 +42,7 @@ def role(request: pytest.FixtureRequest, registered: str) -> Iterator[tuple[str,
 def test_the_platform_owns_nothing(role: tuple[str, str], registered: str, broker_url: str) -> None:
     _, url = role
     prepare(url)  # the schema is up to date: nothing that needs the owner
-    entries = [Measurement("bearing_temperature", None, 95.0, T0 + number * MINUTE) for number in range(30)]
+    entries = [Measurement("bearing_temperature", None, 90.0, T0 + number * MINUTE) for number in range(30)]
     with running(url, broker_url) as doors:
         answer = coap(doors, f"/telemetry/{PUMP.identity}", encode_json(PUMP.identity, entries), 110)
         assert answer.code == aiocoap.CHANGED
