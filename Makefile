@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
+.PHONY: help setup services peers demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -22,7 +22,10 @@ demo: services  ## one day of a simulated plant, checked against ground truth; w
 up: services  ## the same platform, kept running until Ctrl-C
 	@$(BIN)/headworks up
 
-test: services  ## every test, on a real TimescaleDB and a real broker
+peers: setup  ## client libraries of others, each in a folder of its own, for the tests that are driven by them
+	@$(BIN)/python -m tests.peers
+
+test: services peers  ## every test, on a real TimescaleDB and a real broker
 	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest
 
 test-unit: setup  ## only the pure tests, in seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devices.codecs import iotda, senml, thingsboard
+from devices.codecs import iotda, senml, sparkplug, thingsboard
 from devices.errors import DecodeError
 from devices.model import Codec, ContentFormat, Reason, Report, Uplink
 from devices.profile import Profile
@@ -31,6 +31,8 @@ def decode(uplink: Uplink, profile: Profile | None = None) -> list[Report]:
             return thingsboard.decode_device(uplink.payload, uplink.received_at)
         case Codec.THINGSBOARD_GATEWAY:
             return thingsboard.decode_gateway(uplink.payload, uplink.received_at)
+        case Codec.SPARKPLUG:
+            return sparkplug.decode(uplink.payload, uplink.received_at, profile)
 
 
 def _decode_frame(uplink: Uplink, profile: Profile | None) -> list[Report]:

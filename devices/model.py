@@ -57,6 +57,8 @@ class Codec(StrEnum):
     THINGSBOARD = "thingsboard"
     """ThingsBoard's telemetry."""
     THINGSBOARD_GATEWAY = "thingsboard_gateway"
+    SPARKPLUG = "sparkplug"
+    """Sparkplug B, with the names that the session has filled in."""
 
 
 class ContentFormat(IntEnum):

@@ -10,7 +10,7 @@ import typer
 
 from headworks.running import database_url
 from headworks.settings import load_settings
-from ingest.topics import FILTERS, own_topics
+from ingest.topics import GATEWAY_RIGHTS, own_rights
 from storage.credentials import mqtt_users
 from storage.database import connect
 
@@ -46,9 +46,9 @@ def files(
 
 def acl(users: list[tuple[str, str]]) -> list[str]:
     """The lines of an ACL file: the platform reads everything, (user, identity) writes under its own name."""
-    lines = [f"user {GATEWAY_USER}", *(f"topic read {one}" for one in FILTERS)]
+    lines = [f"user {GATEWAY_USER}", *(f"topic {one}" for one in GATEWAY_RIGHTS)]
     for user, identity in users:
-        lines += ["", f"user {user}", *(f"topic write {topic}" for topic in own_topics(identity))]
+        lines += ["", f"user {user}", *(f"topic {one}" for one in own_rights(identity))]
     return lines
 
 

@@ -38,6 +38,7 @@ from ingest.directory import Directory
 from ingest.mqtt import Broker, MqttGateway
 from ingest.oscore import Oscore
 from ingest.pipeline import Done, Pipeline
+from ingest.sparkplug import SparkplugHost
 from ingest.topics import FILTERS
 from storage.database import Server, connect, server
 from storage.history import HORIZON
@@ -141,6 +142,11 @@ class Platform:
             instance=settings.instance,
             filters=settings.mqtt_topics.split() or FILTERS,
         )
+        self._sparkplug = (
+            SparkplugHost(self._broker, settings.sparkplug_host, self._submit_mqtt, clock.now)
+            if settings.sparkplug_host
+            else None
+        )
         self._upkeeping = Session(database_url, "headworks upkeep")
         self._upkeep = Upkeep(
             self._upkeeping,
@@ -196,6 +202,8 @@ class Platform:
         self._engine.start()
         self._pipeline.start()
         self._mqtt.start()
+        if self._sparkplug:
+            self._sparkplug.start()
         serving = asyncio.create_task(self._http.serve(), name="http")
         try:
             ready(
@@ -214,9 +222,13 @@ class Platform:
     async def _close(self) -> None:
         """In the order of the flow, so that what was acknowledged is judged and what is judged is told."""
         log.info("platform.stopping")
+        if self._sparkplug:
+            await asyncio.to_thread(self._sparkplug.stop_taking)
         await asyncio.to_thread(self._pipeline.close, 10)
         await self._coap.close()
         await asyncio.to_thread(self._mqtt.close)
+        if self._sparkplug:
+            await asyncio.to_thread(self._sparkplug.close)
         await asyncio.to_thread(self._engine.close, 10)
         await asyncio.to_thread(self._telling.close, 5)
         await asyncio.to_thread(self._upkeep.close, 5)
@@ -234,6 +246,11 @@ class Platform:
         return {
             "database": "ok" if self._pipeline.available else f"the last commit failed; {keeping}",
             "spool": self._spool_problem or "ok",
+            **(
+                {"sparkplug": "ok" if self._sparkplug.connected else "not on line as a host at the broker"}
+                if self._sparkplug
+                else {}
+            ),
             "broker": "ok" if self._mqtt.connected else "not connected; it keeps what devices send",
             "announcements": (
                 f"{dead} could not be delivered; see `headworks notify dead`"

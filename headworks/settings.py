@@ -82,6 +82,11 @@ class Settings(BaseSettings):
         default="",
         description="Topic filters to subscribe to, separated by spaces [default: Headworks', IoTDA's, ThingsBoard's]",
     )
+    sparkplug_host: str = Field(
+        default="",
+        pattern=r"^[^/+#\s]{0,64}$",
+        description="Be a Sparkplug B host application of this name; one process at a broker only",
+    )
     mqtt_port: Port = Field(default=1883, description="Port of the embedded broker (another is chosen if it is taken)")
     http_host: str = "127.0.0.1"
     http_port: Port = 8080

@@ -35,3 +35,9 @@ SECURITY_EVENTS = Counter(
     ["reason"],
 )
 MQTT_FOREIGN = Counter("headworks_mqtt_foreign", "Messages on topics that mean nothing here")
+SPARKPLUG_ONLINE = Gauge("headworks_sparkplug_online", "Sparkplug edge nodes and devices that are born and not dead")
+SPARKPLUG_WAITING = Gauge(
+    "headworks_sparkplug_waiting", "Sparkplug messages that wait for a birth or an earlier message"
+)
+SPARKPLUG_REBIRTHS = Counter("headworks_sparkplug_rebirths", "Births that edge nodes were asked to say again")
+SPARKPLUG_IGNORED = Counter("headworks_sparkplug_ignored", "Deaths of Sparkplug sessions that were over already")

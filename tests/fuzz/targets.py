@@ -70,6 +70,12 @@ _PLATFORMS = {
     Codec.IOTDA_GATEWAY: [b'{"devices":[{"device_id":"urn:x",' + _SERVICES + b"}]}"],
     Codec.THINGSBOARD: [b'[{"ts":1790000000000,"values":{"flow":1.5}},{"flow":true}]'],
     Codec.THINGSBOARD_GATEWAY: [b'{"urn:x":[{"ts":1790000000000,"values":{"flow":1.5}},{"flow":"2"}]}'],
+    Codec.SPARKPLUG: [
+        bytes.fromhex(
+            "0880d8c1a28c3412280a04666c6f7710011880d8c1a28c3420094a100a07656e67556e6974120542036c2f73650000c03f120c0a06"
+            "766f6c756d6520035007120a0a046c65616b200b70011802"
+        )
+    ],
 }
 
 

@@ -55,9 +55,13 @@ def ask_http(doors: Doors, path: str) -> tuple[int, str]:
 
 
 @contextmanager
-def running(database_url: str, broker_url: str, *, spool: Path | None = None, healthy: bool = True) -> Iterator[Doors]:
+def running(
+    database_url: str, broker_url: str, *, spool: Path | None = None, healthy: bool = True, sparkplug_host: str = ""
+) -> Iterator[Doors]:
     """A platform in this process, in an event loop of its own thread."""
-    settings = Settings(coap_port=free_port(socket.SOCK_DGRAM), http_port=0, spool=str(spool or "off"))
+    settings = Settings(
+        coap_port=free_port(socket.SOCK_DGRAM), http_port=0, spool=str(spool or "off"), sparkplug_host=sparkplug_host
+    )
     up = threading.Event()
     found: list[Doors] = []
     loop = asyncio.new_event_loop()

@@ -16,7 +16,8 @@ from dashboards.query import PLUGIN
 from headworks.settings import Settings
 from ingest.coap_resource import MAX_PAYLOAD
 from ingest.mqtt import RECEIVE_MAXIMUM
-from ingest.topics import FILTERS, address_of
+from ingest.sparkplug_session import Address
+from ingest.topics import GATEWAY_RIGHTS, address_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -234,15 +235,26 @@ def test_nobody_is_anonymous_but_on_loopback() -> None:
 
 def test_a_device_may_speak_only_for_itself_on_the_gateways_topic() -> None:
     rules = [line for line in (DEPLOY / "mosquitto/acl").read_text().splitlines() if line and not line.startswith("#")]
-    assert rules[: len(FILTERS) + 1] == ["user headworks", *(f"topic read {one}" for one in FILTERS)]
-    own = rules[len(FILTERS) + 1 :]
+    end = len(GATEWAY_RIGHTS) + 1
+    assert rules[:end] == ["user headworks", *(f"topic {one}" for one in GATEWAY_RIGHTS)]
+    own = [rule for rule in rules[end:] if rule.startswith("pattern write ")]
     assert own[:2] == ["pattern write headworks/%u/telemetry", "pattern write headworks/urn:dev:imei:%u/telemetry"]
     for rule in own:
-        assert rule.startswith("pattern write "), "a device reads nothing, and writes under its own name only"
-        address = address_of(rule.removeprefix("pattern write "))
-        assert address is not None
-        assert address.identity is not None
-        assert "%u" in address.identity
+        topic = rule.removeprefix("pattern write ")
+        if topic.startswith("spBv1.0/"):
+            edge = Address.parse(topic)
+            assert edge is not None
+            assert edge.edge.node == "%u", "an edge node speaks for itself and its own devices only"
+        else:
+            address = address_of(topic)
+            assert address is not None
+            assert address.identity is not None
+            assert "%u" in address.identity
+    assert set(rules[end:]) - set(own) == {
+        "pattern read spBv1.0/+/NCMD/%u",
+        "pattern read spBv1.0/+/DCMD/%u/+",
+        "pattern read spBv1.0/STATE/+",
+    }
 
 
 def test_the_unit_runs_the_documented_commands_with_its_settings() -> None:

@@ -14,7 +14,7 @@ from devices.errors import DecodeError
 from devices.model import SECOND, Codec, Measurement, Reason, Report, Transport, Uplink
 from devices.profile import shipped_profiles
 from ingest.outcome import Verdict
-from ingest.topics import FILTERS, address_of
+from ingest.topics import FILTERS, address_of, own_rights
 from ingest.translate import translate
 from tests.conftest import PUMP, VALVE
 
@@ -213,3 +213,24 @@ def test_who_has_a_gateway_does_not_speak_without_it() -> None:
     batch, (outcome,) = translate([uplink], lambda _: {PUMP.identity: child}, shipped_profiles())
     assert (outcome.verdict, outcome.reason) == (Verdict.REJECTED, Reason.IDENTITY_MISMATCH)
     assert not batch.uplinks
+
+
+def test_an_edge_node_speaks_for_itself_and_its_devices_and_hears_its_commands() -> None:
+    assert own_rights("spBv1.0:North:RTU%3A7") == [
+        "write spBv1.0/North/NBIRTH/RTU:7",
+        "write spBv1.0/North/NDATA/RTU:7",
+        "write spBv1.0/North/NDEATH/RTU:7",
+        "write spBv1.0/North/DBIRTH/RTU:7/+",
+        "write spBv1.0/North/DDATA/RTU:7/+",
+        "write spBv1.0/North/DDEATH/RTU:7/+",
+        "read spBv1.0/North/NCMD/RTU:7",
+        "read spBv1.0/North/DCMD/RTU:7/+",
+        "read spBv1.0/STATE/+",
+    ]
+
+
+@pytest.mark.parametrize(
+    "identity", ["", "a/b", "a%2Fb", "+", "spBv1.0:North", "spBv1.0:North:RTU:P-101", "spBv1.0::x"]
+)
+def test_who_has_no_topics_of_its_own_may_nothing(identity: str) -> None:
+    assert own_rights(identity) == []

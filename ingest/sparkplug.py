@@ -1,0 +1,213 @@
+"""The Sparkplug B 3.0 host application: a session of its own at the site's broker, with its state as its will.
+
+Edge nodes send data with QoS 0 and expect a host to come with a clean session: what they send while none is on line is
+lost unless they store it themselves until `spBv1.0/STATE/<host>` says that one is there. The meaning is in
+`ingest.sparkplug_session`; here are the sockets, the threads and the acknowledgements.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import paho.mqtt.client as mqtt
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from devices.model import Codec, Instant, Transport, Uplink
+from ingest import counters
+from ingest.mqtt import RECEIVE_MAXIMUM, Broker, Submit
+from ingest.outcome import Outcome, Verdict
+from ingest.sparkplug_session import EdgeNode, Session, Step, rebirth_request
+from ingest.topics import SPARKPLUG
+
+log = structlog.get_logger()
+
+_TICK_SECONDS = 1.0
+
+
+class _Receipt(NamedTuple):
+    """What is needed to acknowledge a message: a packet identifier means something on its own connection only."""
+
+    generation: int
+    mid: int
+    qos: int
+
+
+class SparkplugHost:
+    """One host application. Messages are handled in paho's network thread, time in one of its own."""
+
+    def __init__(self, broker: Broker, host: str, submit: Submit, clock: Callable[[], Instant]) -> None:
+        self._broker = broker
+        self._state_topic = f"spBv1.0/STATE/{host}"
+        self._submit = submit
+        self._clock = clock
+        self._session = Session()
+        self._lock = threading.Lock()  # the session, and what follows from it in its order
+        self._acks = threading.Lock()
+        self._generation = 0
+        self._since = 0
+        self._subscribed = False
+        self._ended = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="sparkplug", daemon=True)
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"headworks-host-{host}",
+            protocol=MQTTProtocolVersion.MQTTv5,
+            manual_ack=True,
+        )
+        self._client.on_pre_connect = self._on_pre_connect
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(min_delay=1, max_delay=30)
+        if broker.username is not None:
+            self._client.username_pw_set(broker.username, broker.password)
+        if broker.tls:
+            self._client.tls_set()
+
+    def start(self) -> None:
+        """Connect in the background and keep trying; returns at once."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        self._client.connect_async(
+            self._broker.host, self._broker.port, keepalive=30, clean_start=True, properties=properties
+        )
+        self._client.loop_start()
+        self._ticker.start()
+
+    def stop_taking(self) -> None:
+        """Say that this host is off line, and hand over what still waits: to be called before the pipeline ends."""
+        self._ended.set()
+        self._ticker.join()
+        if self._client.is_connected():
+            self._client.publish(self._state_topic, self._state(online=False), qos=1, retain=True).wait_for_publish(5)
+            self._client.unsubscribe(list(SPARKPLUG))
+        self._subscribed = False
+        with self._lock:
+            self._carry_out(self._session.close())
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has us as a host now."""
+        return self._subscribed and self._client.is_connected()
+
+    def _state(self, *, online: bool) -> str:
+        return json.dumps({"online": online, "timestamp": self._since})
+
+    def _on_pre_connect(self, client: mqtt.Client, _: object) -> None:
+        """The will and the birth of one connection carry the same time, so that a late will is told apart."""
+        self._since = self._clock() // 1000
+        client.will_set(self._state_topic, self._state(online=False), qos=1, retain=True)
+
+    def _on_connect(
+        self, client: mqtt.Client, _: object, __: mqtt.ConnectFlags, reason: ReasonCode, ___: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            log.warning("sparkplug.refused", broker=f"{self._broker.host}:{self._broker.port}", reason=str(reason))
+            return
+        with self._acks:
+            self._generation += 1
+        client.subscribe([(one, 1) for one in (*SPARKPLUG, self._state_topic)])
+
+    def _on_subscribe(
+        self, client: mqtt.Client, _: object, __: int, reasons: list[ReasonCode], ___: Properties | None
+    ) -> None:
+        filters = (*SPARKPLUG, self._state_topic)
+        refused = [(one, str(reason)) for one, reason in zip(filters, reasons, strict=False) if reason.is_failure]
+        for one, why in refused:
+            log.warning("sparkplug.subscription_refused", filter=one, reason=why, hint="check the broker's ACL")
+        if refused:
+            return
+        # Only now: who sees it may send at once.
+        client.publish(self._state_topic, self._state(online=True), qos=1, retain=True)
+        self._subscribed = True
+        log.info("sparkplug.online", broker=f"{self._broker.host}:{self._broker.port}", topic=self._state_topic)
+
+    def _on_disconnect(
+        self, _: mqtt.Client, __: object, ___: mqtt.DisconnectFlags, reason: ReasonCode, ____: Properties | None
+    ) -> None:
+        with self._acks:
+            self._generation += 1
+        self._subscribed = False
+        log.warning("sparkplug.disconnected", reason=str(reason))
+
+    def _on_message(self, client: mqtt.Client, _: object, message: mqtt.MQTTMessage) -> None:
+        receipt = _Receipt(self._generation, message.mid, message.qos)
+        if message.topic == self._state_topic:
+            self._acknowledge(receipt)
+            self._defend_state(client, message)
+            return
+        if self._ended.is_set():
+            return
+        with self._lock:
+            step = self._session.receive(message.topic, bytes(message.payload), self._clock(), receipt)
+            if step is None:
+                counters.MQTT_FOREIGN.inc()
+                self._acknowledge(receipt)
+            else:
+                self._carry_out(step)
+
+    def _defend_state(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
+        """The will of an earlier connection may come after this one's birth, and edge nodes would believe it."""
+        try:
+            online = json.loads(message.payload)["online"]
+        except (ValueError, TypeError, KeyError):
+            online = None
+        if online is not True and self._subscribed and not self._ended.is_set():
+            client.publish(self._state_topic, self._state(online=True), qos=1, retain=True)
+
+    def _tick(self) -> None:
+        while not self._ended.wait(_TICK_SECONDS):
+            with self._lock:
+                self._carry_out(self._session.tick(self._clock()))
+            counters.SPARKPLUG_ONLINE.set(self._session.online)
+            counters.SPARKPLUG_WAITING.set(self._session.waiting)
+
+    def _carry_out(self, step: Step) -> None:
+        if step.ignored:
+            counters.SPARKPLUG_IGNORED.inc(step.ignored)
+        for forward in step.forwards:
+            uplink = Uplink(
+                Transport.MQTT,
+                forward.payload,
+                forward.received_at,
+                forward.identity,
+                source=forward.topic,
+                codec=Codec.SPARKPLUG,
+            )
+            self._submit(uplink, self._done(forward.token))
+        for edge in step.rebirths:
+            self._ask_for_birth(edge)
+
+    def _ask_for_birth(self, edge: EdgeNode) -> None:
+        counters.SPARKPLUG_REBIRTHS.inc()
+        log.info("sparkplug.rebirth_requested", group=edge.group, node=edge.node)
+        self._client.publish(f"spBv1.0/{edge.group}/NCMD/{edge.node}", rebirth_request(self._clock()), qos=0)
+
+    def _done(self, token: object) -> Callable[[Outcome], None]:
+        def done(outcome: Outcome) -> None:
+            if isinstance(token, _Receipt) and outcome.verdict is not Verdict.UNAVAILABLE:
+                self._acknowledge(token)
+
+        return done
+
+    def _acknowledge(self, receipt: _Receipt) -> None:
+        if receipt.qos == 0:
+            return
+        with self._acks:
+            if receipt.generation == self._generation:
+                self._client.ack(receipt.mid, receipt.qos)
+            else:
+                counters.STALE_ACKS.inc()
