@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +19,14 @@ from headworks.cli_profiles import print_profile, print_profiles
 from headworks.keys import KeyFileError, load_seal
 from headworks.profiles import load_profile_files
 from headworks.running import database_url
-from headworks.settings import load_settings
+from headworks.settings import Settings, load_settings
 from storage import credentials, registry
 from storage.credentials import NoSuchDeviceError
 from storage.database import Connection, connect
 
 app = typer.Typer(help="The device registry: add, import, export, list, show, rotate, retire.", no_args_is_help=True)
 out = Console(highlight=False)
+_SHORTEST = 8
 
 
 def _connect() -> Connection:
@@ -145,8 +147,12 @@ def retire(identity: str) -> None:
 def rotate(
     identity: Annotated[str, typer.Argument(help="The device's identity")],
     kind: Annotated[
-        CredentialKind, typer.Option(help="oscore, psk for CoAP over DTLS, or mqtt")
+        CredentialKind,
+        typer.Option(help="oscore, psk for CoAP over DTLS, mqtt, a ThingsBoard token, or iotda for Huawei's"),
     ] = CredentialKind.OSCORE,
+    given: Annotated[  # noqa: FBT002
+        bool, typer.Option("--given", help="mqtt, token, iotda: take the secret that it has from the standard input")
+    ] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Take the credential away instead")] = False,  # noqa: FBT002
 ) -> None:
     """Give a device a new secret, and print it this once; the last one is void within half a minute.
@@ -160,29 +166,49 @@ def rotate(
                 done = credentials.remove(connection, identity, kind)
                 typer.echo(f"{identity} has no {kind.value} credential" + (" any more" if done else ""))
                 return
-            if kind is CredentialKind.MQTT:
-                user, password = credentials.make_mqtt(connection, identity)
-                typer.echo(json.dumps({"identity": identity, "user": user, "password": password}, indent=2))
-                typer.echo("write the broker's files anew: headworks broker files", err=True)
-                return
-            seal = load_seal(settings.key_path)
-            if kind is CredentialKind.PSK:
-                key = credentials.make_psk(connection, seal, identity)
-                found = {"psk_identity": identity, "psk": key.hex()}
-            else:
-                keys = credentials.make_oscore(connection, seal, identity)
-                found = {
-                    "sender_id": keys.device_id.hex(),
-                    "recipient_id": keys.server_id.hex(),
-                    "master_secret": keys.secret.hex(),
-                    "master_salt": keys.salt.hex(),
-                    "aead": "AES-CCM-16-64-128",
-                    "hkdf": "SHA-256",
-                }
-    except (NoSuchDeviceError, KeyFileError) as error:
+            found = _new_secret(connection, settings, identity, kind, _given_secret(kind) if given else None)
+    except (NoSuchDeviceError, KeyFileError, ValueError) as error:
         typer.echo(f"headworks: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(json.dumps({"identity": identity} | found, indent=2))
+    if kind is CredentialKind.MQTT:
+        typer.echo("write the broker's files anew: headworks broker files", err=True)
+
+
+def _given_secret(kind: CredentialKind) -> str:
+    if kind in (CredentialKind.OSCORE, CredentialKind.PSK):
+        raise ValueError(f"a secret for {kind.value} is made here and goes to the device, not the other way")
+    secret = sys.stdin.readline().strip()
+    if len(secret) < _SHORTEST:
+        raise ValueError(f"the standard input has no secret of at least {_SHORTEST} characters")
+    return secret
+
+
+def _new_secret(
+    connection: Connection, settings: Settings, identity: str, kind: CredentialKind, given: str | None
+) -> dict[str, str]:
+    """Make it, and say what the device needs to know."""
+    match kind:
+        case CredentialKind.MQTT:
+            user, password = credentials.make_mqtt(connection, identity, given)
+            return {"user": user, "password": password}
+        case CredentialKind.TOKEN:
+            return {"token": credentials.make_token(connection, identity, given)}
+        case CredentialKind.IOTDA:
+            return {"secret": credentials.make_iotda(connection, load_seal(settings.key_path), identity, given)}
+        case CredentialKind.PSK:
+            key = credentials.make_psk(connection, load_seal(settings.key_path), identity)
+            return {"psk_identity": identity, "psk": key.hex()}
+        case CredentialKind.OSCORE:
+            keys = credentials.make_oscore(connection, load_seal(settings.key_path), identity)
+            return {
+                "sender_id": keys.device_id.hex(),
+                "recipient_id": keys.server_id.hex(),
+                "master_secret": keys.secret.hex(),
+                "master_salt": keys.salt.hex(),
+                "aead": "AES-CCM-16-64-128",
+                "hkdf": "SHA-256",
+            }
 
 
 @app.command()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from devices.credential import OscoreLease
+from devices.credential import Grant, Login, OscoreLease
+from devices.model import moment
+from headworks import clock
 from headworks.keys import load_seal
 from headworks.session import Session
 from storage import credentials
@@ -13,7 +15,7 @@ from storage.sealing import Seal
 
 
 class Credentials:
-    """The port `ingest.oscore.Contexts`. The key is not touched before a device needs it."""
+    """The ports `ingest.oscore.Contexts` and `ingest.mqtt_door.Logins`; the key is not touched before it is needed."""
 
     def __init__(self, session: Session, key: Path) -> None:
         self._session = session
@@ -22,9 +24,7 @@ class Credentials:
 
     def lease(self, device_id: bytes) -> OscoreLease | None:
         """Take a context."""
-        if self._seal is None:
-            self._seal = load_seal(self._key)
-        seal = self._seal
+        seal = self._open_seal()
         return self._session.run(lambda connection: credentials.lease_oscore(connection, seal, device_id))
 
     def versions(self, device_ids: Sequence[bytes]) -> Mapping[bytes, str]:
@@ -34,3 +34,17 @@ class Credentials:
     def give_back(self, windows: Mapping[bytes, tuple[str, int, int]]) -> None:
         """Give replay windows back."""
         self._session.run(lambda connection: credentials.return_windows(connection, windows))
+
+    def login(self, shown: Login) -> Grant | None:
+        """Who that is."""
+        now = moment(clock.now())
+        return self._session.run(lambda connection: credentials.login(connection, self._open_seal, shown, now))
+
+    def still_good(self, grants: Collection[Grant]) -> set[Grant]:
+        """Who still is."""
+        return self._session.run(lambda connection: credentials.still_good(connection, grants))
+
+    def _open_seal(self) -> Seal:
+        if self._seal is None:
+            self._seal = load_seal(self._key)
+        return self._seal

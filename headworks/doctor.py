@@ -57,6 +57,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
     running = find_running(settings.state_dir)
     if running is None:
         yield _port("coap", settings.coap_host, settings.coap_port, socket.SOCK_DGRAM, "HEADWORKS_COAP_PORT")
+        if settings.mqtt_door_port:
+            yield _port(
+                "mqtt door",
+                settings.mqtt_door_host,
+                settings.mqtt_door_port,
+                socket.SOCK_STREAM,
+                "HEADWORKS_MQTT_DOOR_PORT",
+            )
         yield _port("http", settings.http_host, settings.http_port, socket.SOCK_STREAM, "HEADWORKS_HTTP_PORT")
     else:
         yield Finding("platform", f"runs here as process {running.pid}")

@@ -7,6 +7,7 @@ database and broker come from is `headworks.servers`' business.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,13 @@ from headworks.http import HttpDoor
 from headworks.judging import Journal
 from headworks.profiles import load_profile_files
 from headworks.session import Session
-from headworks.settings import Settings
+from headworks.settings import Settings, SettingsError
 from headworks.telling import Telling
 from headworks.upkeep import Upkeep
 from ingest.coap import CoapGateway, Limits
 from ingest.directory import Directory
 from ingest.mqtt import Broker, MqttGateway
+from ingest.mqtt_door import MqttDoor
 from ingest.oscore import Oscore
 from ingest.pipeline import Done, Pipeline
 from ingest.sparkplug import SparkplugHost
@@ -97,6 +99,8 @@ class Doors:
     coap: str
     mqtt: str
     http: str
+    mqtt_door: int | None = None
+    """The port of our own MQTT door, where there is one."""
 
 
 class Platform:
@@ -126,24 +130,26 @@ class Platform:
             spool=self._spool,
         )
         self._credentials = Session(database_url, "headworks credentials")
+        credentials = Credentials(self._credentials, settings.key_path)
         self._coap = CoapGateway(
             settings.coap_host,
             settings.coap_port,
-            self._submit_coap,
+            self._submit_at_once,
             clock.now,
             shared=bool(settings.instance),
             limits=Limits(settings.coap_source_rate, settings.coap_device_rate),
-            oscore=Oscore(Credentials(self._credentials, settings.key_path)),
+            oscore=Oscore(credentials),
         )
+        self._door = self._open_door(credentials)
         self._mqtt = MqttGateway(
             self._broker,
-            self._submit_mqtt,
+            self._submit_patiently,
             clock.now,
             instance=settings.instance,
             filters=settings.mqtt_topics.split() or FILTERS,
         )
         self._sparkplug = (
-            SparkplugHost(self._broker, settings.sparkplug_host, self._submit_mqtt, clock.now)
+            SparkplugHost(self._broker, settings.sparkplug_host, self._submit_patiently, clock.now)
             if settings.sparkplug_host
             else None
         )
@@ -175,6 +181,23 @@ class Platform:
 
         self._engine.exchange(engine, taken)
 
+    def _open_door(self, credentials: Credentials) -> MqttDoor | None:
+        settings = self._settings
+        if settings.mqtt_door_port is None:
+            return None
+        tls = None
+        if settings.mqtt_door_cert is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            try:
+                tls.load_cert_chain(settings.mqtt_door_cert, settings.mqtt_door_key)
+            except (OSError, ssl.SSLError) as error:
+                raise SettingsError(
+                    f"HEADWORKS_MQTT_DOOR_CERT, HEADWORKS_MQTT_DOOR_KEY: no certificate with its key there: {error}"
+                ) from None
+        return MqttDoor(
+            settings.mqtt_door_host, settings.mqtt_door_port, credentials, self._submit_at_once, clock.now, tls=tls
+        )
+
     def _open_spool(self) -> Spool | None:
         """The spool, unless it is off. One that cannot be opened (a full disk, perhaps) must not keep a platform from
         starting whose database is well: it runs without, and says so."""
@@ -197,6 +220,7 @@ class Platform:
         """
         port = self._http.open()
         await self._coap.open()
+        door = await self._door.open() if self._door else None
         self._telling.start()
         self._upkeep.start()
         self._engine.start()
@@ -211,6 +235,7 @@ class Platform:
                     f"coap://{self._settings.coap_host}:{self._settings.coap_port}",
                     f"mqtt://{self._broker.host}:{self._broker.port}",
                     f"http://{self._settings.http_host}:{port}",
+                    door,
                 )
             )
             await stop.wait()
@@ -226,6 +251,8 @@ class Platform:
             await asyncio.to_thread(self._sparkplug.stop_taking)
         await asyncio.to_thread(self._pipeline.close, 10)
         await self._coap.close()
+        if self._door:
+            await self._door.close()
         await asyncio.to_thread(self._mqtt.close)
         if self._sparkplug:
             await asyncio.to_thread(self._sparkplug.close)
@@ -260,10 +287,10 @@ class Platform:
             "rules": "ok" if not self._engine.failing else f"failing: {', '.join(sorted(self._engine.failing))}",
         }
 
-    def _submit_coap(self, uplink: Uplink, done: Done) -> None:
+    def _submit_at_once(self, uplink: Uplink, done: Done) -> None:
         self._pipeline.submit(uplink, done, patient=False)
 
-    def _submit_mqtt(self, uplink: Uplink, done: Done) -> None:
+    def _submit_patiently(self, uplink: Uplink, done: Done) -> None:
         self._pipeline.submit(uplink, done, patient=True)
 
     def _hand_over(self, batch: Batch, committed: Committed) -> None:

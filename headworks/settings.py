@@ -87,6 +87,14 @@ class Settings(BaseSettings):
         pattern=r"^[^/+#\s]{0,64}$",
         description="Be a Sparkplug B host application of this name; one process at a broker only",
     )
+    mqtt_door_port: Port | None = Field(
+        default=None, description="Port of our own MQTT door, for devices of ThingsBoard and IoTDA; without it, none"
+    )
+    mqtt_door_host: str = "127.0.0.1"
+    mqtt_door_cert: Path | None = Field(default=None, description="The door's certificate chain (PEM): TLS")
+    mqtt_door_key: Path | None = Field(
+        default=None, description="The private key of that certificate [default: in the same file]"
+    )
     mqtt_port: Port = Field(default=1883, description="Port of the embedded broker (another is chosen if it is taken)")
     http_host: str = "127.0.0.1"
     http_port: Port = 8080

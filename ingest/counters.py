@@ -41,3 +41,8 @@ SPARKPLUG_WAITING = Gauge(
 )
 SPARKPLUG_REBIRTHS = Counter("headworks_sparkplug_rebirths", "Births that edge nodes were asked to say again")
 SPARKPLUG_IGNORED = Counter("headworks_sparkplug_ignored", "Deaths of Sparkplug sessions that were over already")
+MQTT_DOOR_CONNECTIONS = Gauge("headworks_mqtt_door_connections", "Devices connected to the MQTT door")
+MQTT_DOOR_REFUSED = Counter("headworks_mqtt_door_refused", "Connections that the MQTT door has ended", ["reason"])
+MQTT_DOOR_LOST = Counter(
+    "headworks_mqtt_door_lost", "Messages with QoS 0 at the MQTT door that came while nothing could be stored"
+)

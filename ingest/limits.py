@@ -36,6 +36,10 @@ class Rate:
         self._paid[key] = paid + self._interval
         return 0.0
 
+    def peek(self, key: Hashable, now: float) -> bool:
+        """Whether the next would have to wait, without counting."""
+        return self._paid.get(key, now) - now - self._credit > 1e-9
+
     def __len__(self) -> int:
         return len(self._paid)
 

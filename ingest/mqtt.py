@@ -188,13 +188,17 @@ def uplink_of(message: mqtt.MQTTMessage, received_at: Instant) -> Uplink | None:
     if address is None:
         return None
     content_type = getattr(message.properties, "ContentType", None)
-    content_format = None if content_type is None else _FORMATS.get(str(content_type).lower(), _UNKNOWN_FORMAT)
     return Uplink(
         transport=Transport.MQTT,
         payload=bytes(message.payload),
         received_at=received_at,
         identity=address.identity,
-        content_format=content_format,
+        content_format=content_format_of(content_type),
         source=topic,
         codec=address.codec,
     )
+
+
+def content_format_of(content_type: str | None) -> int | None:
+    """The CoAP number of an MQTT content type; one that no codec takes where it is not known here."""
+    return None if content_type is None else _FORMATS.get(str(content_type).lower(), _UNKNOWN_FORMAT)

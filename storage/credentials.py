@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 
-from devices.credential import CredentialKind, OscoreKeys, OscoreLease, mosquitto_hash, mosquitto_user
+from psycopg.errors import UniqueViolation
+
+from devices.codecs import iotda
+from devices.credential import (
+    CredentialKind,
+    Grant,
+    Login,
+    OscoreKeys,
+    OscoreLease,
+    mosquitto_hash,
+    mosquitto_matches,
+    mosquitto_user,
+    token_name,
+)
 from storage.database import Connection, unavailable
 from storage.sealing import Seal
 
@@ -43,14 +57,72 @@ def make_psk(connection: Connection, seal: Seal, identity: str) -> bytes:
     return key
 
 
-def make_mqtt(connection: Connection, identity: str) -> tuple[str, str]:
+def make_mqtt(connection: Connection, identity: str, given: str | None = None) -> tuple[str, str]:
     """A new password at the broker for a device, in the place of its last one: user name and password. Only its salted
     hash is stored, as the broker only compares."""
     number = _number(connection, identity)
     user = mosquitto_user(identity)
-    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    password = given or secrets.token_urlsafe(_PASSWORD_BYTES)
     _put(connection, number, CredentialKind.MQTT, user, mosquitto_hash(password, secrets.token_bytes(12)).encode())
     return user, password
+
+
+def make_token(connection: Connection, identity: str, given: str | None = None) -> str:
+    """A new access token for a device, or the one that it has had elsewhere; only its hash is stored. `ValueError`
+    where another device has it."""
+    token = given or secrets.token_urlsafe(_PASSWORD_BYTES)
+    number = _number(connection, identity)
+    try:
+        _put(connection, number, CredentialKind.TOKEN, token_name(token), b"")
+    except UniqueViolation:
+        raise ValueError("another device has this token already") from None
+    return token
+
+
+def make_iotda(connection: Connection, seal: Seal, identity: str, given: str | None = None) -> str:
+    """A new secret as Huawei IoTDA's devices have it, or the one that it has had there."""
+    number = _number(connection, identity)
+    secret = given or secrets.token_hex(_SECRET_BYTES)
+    _put(connection, number, CredentialKind.IOTDA, identity, seal.close(secret.encode(), _place(number, "iotda")))
+    return secret
+
+
+def login(connection: Connection, seal: Callable[[], Seal], shown: Login, now: datetime) -> Grant | None:
+    """The device that logs in over MQTT with this, by any of the ways that devices have; None if it proves nothing.
+
+    `seal` is asked for only where a secret has to be opened.
+    """
+    with unavailable():
+        rows = connection.execute(
+            "SELECT c.kind, c.secret, c.device_id, d.identity, c.made_at::text"
+            " FROM credential c JOIN device d USING (device_id)"
+            " WHERE d.status = 'active' AND ((c.kind = 'token' AND c.name = %s)"
+            " OR (c.kind IN ('mqtt', 'iotda') AND c.name = %s))",
+            (token_name(shown.username), shown.username),
+        ).fetchall()
+    for kind, secret, number, identity, version in rows:
+        assert isinstance(secret, bytes)
+        if kind == CredentialKind.TOKEN:
+            proved = True
+        elif kind == CredentialKind.MQTT:
+            proved = mosquitto_matches(shown.password, secret.decode())
+        else:
+            opened = seal().open(secret, _place(int(str(number)), "iotda")).decode()
+            proved = iotda.proves(opened, shown.client_id, shown.username, shown.password, now)
+        if proved:
+            return Grant(str(identity), str(kind), str(version))
+    return None
+
+
+def still_good(connection: Connection, grants: Iterable[Grant]) -> set[Grant]:
+    """Those whose credential is still the one, and whose device is still active."""
+    with unavailable():
+        rows = connection.execute(
+            "SELECT d.identity, c.kind, c.made_at::text FROM credential c JOIN device d USING (device_id)"
+            " WHERE d.status = 'active' AND d.identity = ANY(%s)",
+            ([grant.identity for grant in grants],),
+        ).fetchall()
+    return {Grant(str(identity), str(kind), str(version)) for identity, kind, version in rows} & set(grants)
 
 
 def mqtt_users(connection: Connection) -> list[tuple[str, str, str]]:

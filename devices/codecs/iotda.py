@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Container
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from devices.codecs.platform_json import bounded, malformed, measurements, parse
 from devices.model import Instant, Measurement, Report, instant
@@ -86,3 +86,19 @@ def client_id(device_id: str, at: datetime, *, checked: bool = False) -> str:
 def password(secret: str, at: datetime) -> str:
     """What it proves itself with, under its id as user name: HMAC-SHA256 of its secret, keyed with the hour."""
     return hmac.new(f"{at.astimezone(UTC):%Y%m%d%H}".encode(), secret.encode(), hashlib.sha256).hexdigest()
+
+
+def proves(secret: str, client: str, user: str, given: str, now: datetime) -> bool:
+    """Whether this is how the device of that secret connects. The hour is held against the clock (an hour's difference
+    is let pass) only where the client id says so: a device without a clock says 0, and its password is always the same.
+    """
+    parts = client.removeprefix(f"{user}_").split("_")
+    if not client.startswith(f"{user}_") or len(parts) != 3 or parts[0] != "0" or parts[1] not in ("0", "1"):
+        return False
+    try:
+        hour = datetime.strptime(parts[2], "%Y%m%d%H").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    if parts[1] == "1" and abs(hour + timedelta(minutes=30) - now) > timedelta(minutes=90):
+        return False
+    return hmac.compare_digest(password(secret, hour), given)

@@ -20,6 +20,7 @@ from devices.model import MINUTE, SECOND, Codec, Device, Measurement, Transport,
 from devices.normalize import normalize
 from devices.profile import Profile, shipped_profiles
 from ingest import coap_message
+from ingest.mqtt_packets import PacketError, Parser
 
 NOW = 1_790_000_000 * SECOND
 PROFILES = shipped_profiles()
@@ -105,7 +106,7 @@ def targets() -> list[Target]:
         for codec in Codec
         if codec not in (Codec.SENML, Codec.FRAME)
     ]
-    return [*found, Target("coap-message", _parse, [_POST, _POST[:8]])]
+    return [*found, Target("coap-message", _parse, [_POST, _POST[:8]]), Target("mqtt-packets", _packets, [_MQTT])]
 
 
 def _codec(
@@ -134,6 +135,16 @@ def _parse(datagram: bytes) -> None:
         assert datagram.endswith(found.payload)
 
 
+def _packets(stream: bytes) -> None:
+    parser = Parser(1000)
+    parser.feed(stream)
+    try:
+        while parser.next() is not None:
+            pass
+    except PacketError as error:
+        assert len(str(error)) <= LONGEST
+
+
 def _example(profile: Profile) -> bytes:
     """A valid frame of a shipped profile."""
     middle = {name: sum(spec.sensor) / 2 if spec.sensor else 1.0 for name, spec in profile.metrics.items()}
@@ -151,5 +162,9 @@ _SENML_JSON = json.dumps(
 ).encode()  # fmt: skip
 _SENML_CBOR = cbor2.dumps(
     [{-2: "urn:x:", -3: 1.79e9, -4: "Cel", -5: 1, 0: "temperature", 2: 5}, {0: "leak", 4: True}, {0: "d", 8: b"hi"}]
+)
+_MQTT = bytes.fromhex(
+    "101a 0004 4d515454 05c2 003c 05 1100000e10 0001 63 0001 75 0001 70"  # CONNECT
+    "320b 0001 74 0001 03 030001 78 7b7d 8208 0001 00 0002 612f 01 c000 e000"
 )
 _POST = bytes.fromhex("44021234 01020304 b9") + b"telemetry" + b"\x05urn:x" + bytes.fromhex("11 6e ff") + b"[]"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiocoap
 import httpx
@@ -56,12 +57,10 @@ def ask_http(doors: Doors, path: str) -> tuple[int, str]:
 
 @contextmanager
 def running(
-    database_url: str, broker_url: str, *, spool: Path | None = None, healthy: bool = True, sparkplug_host: str = ""
+    database_url: str, broker_url: str, *, spool: Path | None = None, healthy: bool = True, **more: Any
 ) -> Iterator[Doors]:
-    """A platform in this process, in an event loop of its own thread."""
-    settings = Settings(
-        coap_port=free_port(socket.SOCK_DGRAM), http_port=0, spool=str(spool or "off"), sparkplug_host=sparkplug_host
-    )
+    """A platform in this process, in an event loop of its own thread; `more` are settings."""
+    settings = Settings(coap_port=free_port(socket.SOCK_DGRAM), http_port=0, spool=str(spool or "off"), **more)
     up = threading.Event()
     found: list[Doors] = []
     loop = asyncio.new_event_loop()
