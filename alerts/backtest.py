@@ -14,7 +14,7 @@ from alerts.engine import Engine
 from alerts.occurrences import FOREVER
 from alerts.rules import Rule
 from devices.alarm import Alarm, Priority
-from devices.model import DAY, MINUTE, Device, Instant, Reading
+from devices.model import DAY, MINUTE, Device, Instant, Quality, Reading
 from devices.profile import Profile
 
 PERIOD: Instant = 10 * MINUTE
@@ -30,7 +30,7 @@ def occurrences(
     engine = Engine(rules, profiles)
     # A device that the engine meets for the first time is judged over its whole history; one good reading of each
     # metric is enough to meet it.
-    first = {reading.metric: reading for reading in readings if reading.quality}
+    first = {reading.metric: reading for reading in readings if reading.quality >= Quality.UNCERTAIN}
     changes = engine.apply(first.values(), {device.identity: device}, lambda *_: readings, lambda _: ())
     return [change.alarm for change in changes]
 

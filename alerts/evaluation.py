@@ -22,7 +22,7 @@ from alerts.expression import Comparison, Feature, Numeric, Operand, Read, opera
 from alerts.rules import Rule
 from alerts.windows import Room, Window, empty_room, lay_out
 from devices.alarm import Alarm
-from devices.model import HOUR, SECOND, Device, Instant, Reading
+from devices.model import HOUR, SECOND, Device, Instant, Quality, Reading
 
 NEVER: Instant = -(2**62)
 """When a value that was never measured was measured."""
@@ -295,7 +295,7 @@ class Memory:
             if slot in plan.fed
         }
         for _, metric, at, value, quality in readings:
-            if quality:
+            if quality >= Quality.UNCERTAIN:
                 for window in short.get(metric, ()):
                     window.add(room, at, value)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,8 +42,10 @@ BACKLOG_LIMIT = 200_000
 """Readings held for the engine; beyond it they are read again from the database when it has caught up."""
 DEVICES_SECONDS = 30.0
 """How old the engine's copy of a device's registry entry may be."""
-AT_ONCE = 500
-"""Devices that are read from the database with one question."""
+AT_ONCE = 200
+"""Devices that are read from the database with one question, at the most."""
+PAST_AT_ONCE = 100_000
+"""Readings of the past that are held at a time, about: some 20 MB."""
 SCAN_SECONDS = 1.0
 """How often the uplink log is asked for what did not come by hand-over."""
 
@@ -107,6 +109,7 @@ class LiveEngine:
         self._unjudged: dict[str, Instant] = {}
         # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
         self._again: dict[str, Instant] = {}
+        self._portion = 16
         self._leading = False
         self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -294,36 +297,50 @@ class LiveEngine:
 
     def _apply(self, readings: Sequence[Reading]) -> None:
         """Run the engine; where that is interrupted, the devices it touched are judged again from the database."""
-        identities = {reading.device for reading in readings}
+        left: dict[str, list[Reading]] = {}
+        for reading in readings:
+            left.setdefault(reading.device, []).append(reading)
         try:
-            unknown = [identity for identity in identities if identity not in self._devices]
+            unknown = [identity for identity in left if identity not in self._devices]
             if unknown:
                 self._devices.update(self._ports.devices(unknown))
-            self._meet([identity for identity in identities if identity not in self._met])
-            changes = self._engine.apply(readings, self._devices, self._history, self._journal)
+            for identities in self._portions(left):
+                part = [reading for identity in identities for reading in left[identity]]
+                changes = self._engine.apply(part, self._devices, self._history, self._journal)
+                JUDGED.inc(len(part))
+                self._unwritten.extend(changes)
+                for identity in identities:
+                    del left[identity]
         except BaseException:
-            self._met -= identities
-            first: dict[str, Instant] = {}
-            for reading in readings:
-                first[reading.device] = min(reading.measured_at, first.get(reading.device, reading.measured_at))
-            self._remember(first)  # the engine has forgotten these devices
+            self._met -= left.keys()  # the engine has forgotten these devices
+            self._remember({identity: min(r.measured_at for r in group) for identity, group in left.items()})
             raise
-        JUDGED.inc(len(readings))
-        self._unwritten.extend(changes)
+        finally:
+            self._pasts.clear()
+            self._journals.clear()
 
-    def _meet(self, identities: Sequence[str]) -> None:
-        """Read the past of devices that the engine meets for the first time: one question for many instead of two for
-        each, which after a start is most of the work."""
-        self._pasts.clear()
-        self._journals.clear()
-        if len(identities) > 1:
-            for identity in identities:
-                self._pasts[identity], self._journals[identity] = [], []
-            for reading in self._ports.past({identity: self._unjudged.get(identity) for identity in identities}):
+    def _portions(self, identities: Iterable[str]) -> Iterator[list[str]]:
+        """Who is known already, all at once; then who is met for the first time, as many at a time as their past is a
+        bounded number of readings: it is read with one question for them instead of two for each, which after a start
+        is most of the work."""
+        unmet = [identity for identity in identities if identity not in self._met]
+        yield [identity for identity in identities if identity in self._met]
+        start = 0
+        while start < len(unmet):
+            some = unmet[start : start + self._portion]
+            self._pasts = {identity: [] for identity in some}
+            self._journals = {identity: [] for identity in some}
+            past = self._ports.past({identity: self._unjudged.get(identity) for identity in some})
+            for reading in past:
                 self._pasts[reading.device].append(reading)
-            for alarm in self._ports.journal(identities):
+            for alarm in self._ports.journal(some):
                 self._journals[alarm.device].append(alarm)
-        self._met.update(identities)
+            self._met.update(some)
+            start += len(some)
+            # How much past a device has is not known beforehand: about as much as those before it.
+            fitting = PAST_AT_ONCE * len(some) // max(len(past), 1)
+            self._portion = max(1, min(fitting, AT_ONCE, 4 * len(some)))
+            yield some
 
     def _history(self, identity: str, since: Instant | None) -> Sequence[Reading]:
         if since is not None:

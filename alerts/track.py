@@ -111,9 +111,9 @@ class Track:
             if metric in qualities:
                 slot = qualities[metric]
                 times[slot] = at
-                values[slot] = float(quality)
+                values[slot] = float(quality & 0xC0)
                 mask |= meets[slot]
-                if not quality:
+                if quality < Quality.UNCERTAIN:
                     continue
             slot = slots[metric]
             if plain[slot]:

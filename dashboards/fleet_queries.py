@@ -137,8 +137,8 @@ VIBRATION = f"""
 SELECT v.tag AS "Tag", v.site AS "Site", v.value AS "Vibration",
        CASE WHEN v.value >= v.cd THEN 'D' WHEN v.value >= v.bc THEN 'C'
             WHEN v.value >= v.ab THEN 'B' ELSE 'A' END AS "Zone",
-       CASE v.quality WHEN {Quality.GOOD.value} THEN 'good'
-                      WHEN {Quality.BAD.value} THEN 'bad' ELSE 'uncertain' END AS "Quality",
+       CASE WHEN v.quality >= {Quality.GOOD.value} THEN 'good'
+            WHEN v.quality >= {Quality.UNCERTAIN.value} THEN 'uncertain' ELSE 'bad' END AS "Quality",
        v.measured_at AS "As of"
 FROM (
     SELECT {TAG} AS tag, {SITE} AS site, l.value, l.quality, l.measured_at,

@@ -18,6 +18,8 @@ class UplinkRecord:
     readings: list[Reading]
     sequence: int | None = None
     sent_at: Instant | None = None
+    clock_offset: Instant = 0
+    """What was added to sample times because the device's clock is wrong; `sent_at` stays as the device said it."""
 
     @property
     def transport(self) -> Transport:

@@ -9,7 +9,7 @@ exactly, and is PostgreSQL's own resolution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -70,15 +70,52 @@ class ContentFormat(IntEnum):
 
 
 class Quality(IntEnum):
-    """Quality of a reading: the three classes of OPC UA DA, with their customary byte values (192, 64, 0).
+    """Quality of a reading: the byte of OPC DA (quality, sub-status, limit), so that other systems read it as it is.
 
-    `GOOD` may feed conditions; `UNCERTAIN` is inside the sensor's range but outside the process range, or has a
-    repaired time; `BAD` is outside what the sensor can measure.
+    `status` is one of three classes: good may feed conditions, and so may uncertain; bad is no measurement.
     """
 
     BAD = 0
+    BAD_LOW = 0x10 | 1
+    """Sensor failure: below what the sensor can measure (NAMUR NE 43 calls it a failure signal)."""
+    BAD_HIGH = 0x10 | 2
+    """Sensor failure: above what the sensor can measure."""
     UNCERTAIN = 64
+    """Nothing more is known than that it is doubtful: a repaired time, for instance."""
+    UNCERTAIN_LOW = 0x54 | 1
+    """Engineering units exceeded: below what the process can do."""
+    UNCERTAIN_HIGH = 0x54 | 2
+    """Engineering units exceeded: above what the process can do."""
     GOOD = 192
+
+    @property
+    def status(self) -> Quality:
+        """`BAD`, `UNCERTAIN` or `GOOD`."""
+        return Quality(self & 0xC0)
+
+    @property
+    def ne107(self) -> Ne107:
+        """What NAMUR NE 107 calls the device's state, as far as one reading shows it."""
+        return _NE107[self.status]
+
+
+class Ne107(StrEnum):
+    """The status signals of NAMUR NE 107, the gravest first."""
+
+    FAILURE = "failure"
+    FUNCTION_CHECK = "function check"
+    """Not from a reading: while somebody works on the device (out of service, ISA-18.2)."""
+    OUT_OF_SPECIFICATION = "out of specification"
+    MAINTENANCE = "maintenance required"
+    """Not from a reading either: an alarm of the device's own says it."""
+    OK = "ok"
+
+
+_NE107 = {
+    Quality.BAD: Ne107.FAILURE,
+    Quality.UNCERTAIN: Ne107.OUT_OF_SPECIFICATION,
+    Quality.GOOD: Ne107.OK,
+}
 
 
 class Reason(StrEnum):
@@ -105,7 +142,9 @@ class Reason(StrEnum):
     NOT_A_NUMBER = "not_a_number"
     """NaN, an infinity, or a text where the metric is a number."""
     TIME_OUT_OF_RANGE = "time_out_of_range"
-    """A sample time before the device can have existed or in the future: a clock that was reset or is wrong."""
+    """A sample time before the device can have existed, which could not be repaired."""
+    FUTURE_TIME = "future_time"
+    """A sample time that has not come yet, beyond any drift: a security event, as it would outlive what is true."""
     CONFLICTING_VALUE = "conflicting_value"
     """The same device, metric and time was already stored with a different value."""
     STORAGE_REFUSED = "storage_refused"
@@ -169,6 +208,14 @@ class Reading(NamedTuple):
     quality: Quality = Quality.GOOD
 
 
+class Calibration(NamedTuple):
+    """What a metric's values are corrected by from a sample time on: gain × value + offset, in its canonical unit."""
+
+    since: Instant
+    gain: float
+    offset: float
+
+
 class DeviceStatus(StrEnum):
     """Where a device stands in its life."""
 
@@ -198,5 +245,7 @@ class Device:
     """The device that speaks for this one; empty where it speaks for itself."""
     design: Mapping[str, float] = field(default_factory=dict)
     status: DeviceStatus = DeviceStatus.ACTIVE
+    calibrations: Mapping[str, Sequence[Calibration]] = field(default_factory=dict)
+    """By metric, in order of `since`."""
     protected: bool = False
     """Whether it has a credential for CoAP, so that nothing in its name is taken there without."""

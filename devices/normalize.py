@@ -5,18 +5,15 @@ One record that cannot be used never costs its neighbours: it becomes a `Reject`
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from devices.clock_repair import AHEAD, EARLIEST, common_offset, offset_since_reset
 from devices.metrics import CATALOGUE
-from devices.model import MINUTE, Device, Instant, Measurement, Quality, Reading, Reason, Report, moment
+from devices.model import Calibration, Device, Instant, Measurement, Quality, Reading, Reason, Report, moment
 from devices.profile import Profile
 from devices.units import Conversion
-
-EARLIEST: Instant = 1_262_304_000_000_000
-"""2010-01-01: older than any device of this kind, younger than every epoch that a real-time clock resets to (1970,
-1980, 2000), and early enough for archives that are replayed."""
-AHEAD: Instant = 10 * MINUTE
-"""How far a sample may lie in the future: a clock that drifts by 10 ppm for two years is off by this much."""
 
 
 class Reject(NamedTuple):
@@ -26,16 +23,25 @@ class Reject(NamedTuple):
     detail: str
 
 
-def normalize(
-    report: Report, device: Device, profile: Profile, received_at: Instant
-) -> tuple[list[Reading], list[Reject]]:
+class Normalized(NamedTuple):
+    """What a report gives. `clock_offset` was added to the times of those readings whose clock was wrong; 0 if none."""
+
+    readings: list[Reading]
+    rejects: list[Reject]
+    clock_offset: Instant
+
+
+def normalize(report: Report, device: Device, profile: Profile, received_at: Instant) -> Normalized:
     """Readings of a report in canonical units, and the records that could not become one.
 
-    Quality: bad outside the sensor's range, uncertain outside the process range, else good.
+    Quality: bad outside the sensor's range, uncertain outside the process range or with a repaired time, else good.
     """
     table = profile.compiled
     identity = device.identity
     latest = received_at + AHEAD
+    calibrations = device.calibrations
+    clock = common_offset(report, received_at, stamped=profile.reporting.stamped)
+    since_reset: Instant | None = None
     readings: list[Reading] = []
     rejects: list[Reject] = []
     for record in report.measurements:
@@ -49,22 +55,30 @@ def normalize(
             canonical = CATALOGUE[spec.metric].unit
             rejects.append(Reject(Reason.UNIT_MISMATCH, f"{name!r} in {unit!r} cannot be converted to {canonical!r}"))
             continue
-        if not EARLIEST <= time <= latest:
-            rejects.append(Reject(Reason.TIME_OUT_OF_RANGE, f"{name!r} at {_readable(time)}"))
-            continue
+        moved = clock
+        if not EARLIEST <= time + moved <= latest:
+            if time < EARLIEST and since_reset is None:
+                since_reset = offset_since_reset(report, received_at)
+            moved = since_reset or clock
+            if not (time < EARLIEST and EARLIEST <= time + moved <= latest):
+                reason = Reason.FUTURE_TIME if time + moved > latest else Reason.TIME_OUT_OF_RANGE
+                rejects.append(Reject(reason, f"{name!r} at {_readable(time)}"))
+                continue
         # Records with a text or without a value, NaN and the infinities all fail one of these two comparisons.
         number = value * scale[0] / scale[1] + scale[2] if value.__class__ is float else _number(record, scale)
         if not -1.7e308 < number < 1.7e308:
             rejects.append(Reject(Reason.NOT_A_NUMBER, f"{name!r} is {value!r}"))
             continue
+        if calibrations and (steps := calibrations.get(spec.metric)):
+            number = _calibrated(number, steps, time + moved)
         if spec.uncertain_below <= number <= spec.uncertain_above:
-            quality = Quality.GOOD
+            quality = Quality.UNCERTAIN if moved else Quality.GOOD
         elif spec.bad_below <= number <= spec.bad_above:
-            quality = Quality.UNCERTAIN
+            quality = Quality.UNCERTAIN_LOW if number < spec.uncertain_below else Quality.UNCERTAIN_HIGH
         else:
-            quality = Quality.BAD
-        readings.append(Reading(identity, spec.metric, time, number, quality))
-    return readings, rejects
+            quality = Quality.BAD_LOW if number < spec.bad_below else Quality.BAD_HIGH
+        readings.append(Reading(identity, spec.metric, time + moved, number, quality))
+    return Normalized(readings, rejects, since_reset or clock)
 
 
 def _number(record: Measurement, scale: Conversion) -> float:
@@ -72,6 +86,14 @@ def _number(record: Measurement, scale: Conversion) -> float:
     if isinstance(record.value, int | float):
         return float(record.value) * scale.factor / scale.divisor + scale.offset
     return float("nan")
+
+
+def _calibrated(value: float, steps: Sequence[Calibration], at: Instant) -> float:
+    index = bisect_right(steps, at, key=lambda step: step.since)
+    if not index:
+        return value
+    _, gain, offset = steps[index - 1]
+    return gain * value + offset
 
 
 def _readable(time: Instant) -> str:

@@ -74,6 +74,10 @@ class Reporting(DocumentModel):
     alarm_interval: Duration | None = Field(
         default=None, description="Time between two uplinks while something is abnormal"
     )
+    stamped: bool = Field(
+        default=False,
+        description="The sending time is written anew for every transmission: an uplink that is late has a wrong clock",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Reporting:

@@ -14,8 +14,9 @@ from rich.table import Table
 from devices.credential import CredentialKind
 from devices.document import suggest
 from devices.inventory import check_device, parse_inventory, write_inventory
-from devices.model import Device
+from devices.model import Device, moment
 from headworks.cli_profiles import print_profile, print_profiles
+from headworks.cli_register import approve, calibrate, held
 from headworks.keys import KeyFileError, load_seal
 from headworks.profiles import load_profile_files
 from headworks.running import database_url
@@ -24,7 +25,12 @@ from storage import credentials, registry
 from storage.credentials import NoSuchDeviceError
 from storage.database import Connection, connect
 
-app = typer.Typer(help="The device registry: add, import, export, list, show, rotate, retire.", no_args_is_help=True)
+app = typer.Typer(
+    help="The device registry: add, import, export, list, show, held, approve, calibrate, rotate, retire.",
+    no_args_is_help=True,
+)
+for command in (held, approve, calibrate):
+    app.command()(command)
 out = Console(highlight=False)
 _SHORTEST = 8
 
@@ -126,11 +132,17 @@ def show(identity: str) -> None:
         typer.echo(f"{name:14}{getattr(device, name)}")
     for name, value in sorted(device.design.items()):
         typer.echo(f"design.{name:7}{value:g}")
-    table = Table("metric", "value", "unit", "quality", "measured at (UTC)", box=None, pad_edge=False)
+    for metric, steps in sorted(device.calibrations.items()):
+        for step in steps:
+            typer.echo(
+                f"calibration   {metric} × {step.gain:g} + {step.offset:g} from {moment(step.since):%F %T} UTC on"
+            )
+    table = Table("metric", "value", "unit", "quality", "NE 107", "measured at (UTC)", box=None, pad_edge=False)
     for reading in latest:
         table.add_row(
-            reading.metric, f"{reading.value:.6g}", reading.unit, reading.quality, f"{reading.measured_at:%F %T}"
-        )
+            reading.metric, f"{reading.value:.6g}", reading.unit, reading.quality.name.lower(), reading.quality.ne107,
+            f"{reading.measured_at:%F %T}",
+        )  # fmt: skip
     out.print(table)
 
 

@@ -127,7 +127,7 @@ def _print_report(report: Report, profile: Profile, now: Instant) -> bool:
     ):
         if text is not None:
             out.print(f"{label:10}{text}", markup=False)
-    readings, rejects = normalize(report, Device("urn:dev:trial", profile.profile), profile, now)
+    readings, rejects, _ = normalize(report, Device("urn:dev:trial", profile.profile), profile, now)
     table = Table("reading", "value", "unit", "quality", "measured at (UTC)", box=None, pad_edge=False)
     for reading in readings:
         unit = CATALOGUE[reading.metric].unit

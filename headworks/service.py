@@ -31,7 +31,7 @@ from headworks.http import HttpDoor
 from headworks.judging import Journal
 from headworks.profiles import load_profile_files
 from headworks.session import Session
-from headworks.settings import Settings, SettingsError
+from headworks.settings import Settings, SettingsError, UnknownDevices
 from headworks.telling import Telling
 from headworks.upkeep import Upkeep
 from ingest.coap import CoapGateway, Limits
@@ -128,6 +128,7 @@ class Platform:
             self._hand_over,
             time.monotonic,
             spool=self._spool,
+            hold=settings.unknown_devices is UnknownDevices.HOLD,
         )
         self._credentials = Session(database_url, "headworks credentials")
         credentials = Credentials(self._credentials, settings.key_path)

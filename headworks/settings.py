@@ -20,6 +20,13 @@ class SettingsError(ValueError):
     """A setting is not valid; the message names the variable and what it should be."""
 
 
+class UnknownDevices(StrEnum):
+    """What to do with a device that is not registered."""
+
+    REFUSE = "refuse"
+    HOLD = "hold"
+
+
 class LogFormat(StrEnum):
     """How log lines are written."""
 
@@ -70,6 +77,10 @@ class Settings(BaseSettings):
     )
     state_dir: Path = Field(default_factory=_state_directory, description="Where the embedded services keep their data")
     cache_dir: Path | None = Field(default=None, description="Where the fetched services are kept")
+    unknown_devices: UnknownDevices = Field(
+        default=UnknownDevices.REFUSE,
+        description="What a device that is not registered is told: refuse, or hold what it sends until it is approved",
+    )
     coap_host: str = "127.0.0.1"
     coap_port: Port = 5683
     coap_source_rate: float = Field(

@@ -7,6 +7,7 @@ broker keeps the messages; what was not acknowledged comes again. Flow control i
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +103,9 @@ class MqttGateway:
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
-        self._client.reconnect_delay_set(min_delay=1, max_delay=30)
+        # paho doubles the pause from the first to the second; that these differ from process to process keeps several
+        # gateways from coming back in step after the broker was away.
+        self._client.reconnect_delay_set(min_delay=random.randint(1, 3), max_delay=random.randint(20, 40))  # noqa: S311
         if broker.username is not None:
             self._client.username_pw_set(broker.username, broker.password)
         if broker.tls:

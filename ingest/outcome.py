@@ -30,3 +30,5 @@ class Outcome:
 
 
 STORED = Outcome(Verdict.STORED)
+HELD = Outcome(Verdict.STORED, Reason.UNKNOWN_DEVICE, "held until the device is approved")
+"""Durable in quarantine, where the site holds what unknown devices send until somebody approves them."""

@@ -21,12 +21,13 @@ from devices.model import Reason, Uplink
 from devices.profile import Profile
 from ingest import counters
 from ingest.limits import Rate
-from ingest.outcome import STORED, Outcome, Verdict
+from ingest.outcome import HELD, STORED, Outcome, Verdict
 from ingest.translate import Resolve, translate
 
 log = structlog.get_logger()
 
-_SECURITY = frozenset({Reason.IDENTITY_MISMATCH, Reason.NOT_AUTHENTICATED})
+_NOT_HELD = Outcome(Verdict.REJECTED, Reason.UNKNOWN_DEVICE, "not registered, and there is no room to hold more")
+_SECURITY = frozenset({Reason.IDENTITY_MISMATCH, Reason.NOT_AUTHENTICATED, Reason.FUTURE_TIME})
 
 Done = Callable[[Outcome], None]
 
@@ -99,7 +100,10 @@ class Pipeline:
         monotonic: Callable[[], float],
         limits: Limits | None = None,
         spool: Spool | None = None,
+        *,
+        hold: bool = False,
     ) -> None:
+        self._hold = hold
         self._commit = commit
         self._resolve = resolve
         self._profiles = profiles
@@ -234,7 +238,7 @@ class Pipeline:
         """Translate, commit and judge. What a defect of ours meets is found by halving and goes to quarantine alone;
         `mark` goes with the last part, so that a crash in between repeats rather than skips."""
         try:
-            batch, outcomes = translate(uplinks, self._resolve, self._profiles)
+            batch, outcomes = translate(uplinks, self._resolve, self._profiles, hold=self._hold)
             batch.drained = mark
             begin = self._monotonic()
             committed = self._commit(batch)
@@ -403,6 +407,9 @@ def _final(
     batch: Batch, uplinks: Sequence[Uplink], outcomes: Sequence[Outcome], committed: Committed
 ) -> Sequence[Outcome]:
     """The outcomes after the writer had its say: an uplink of which it put everything into quarantine is rejected."""
+    if committed.dropped:
+        # Which of them the quarantine had no room for is not known: nobody is told "held" who perhaps was not.
+        outcomes = [_NOT_HELD if outcome is HELD else outcome for outcome in outcomes]
     if not committed.refused:
         return outcomes
     refused = {id(record.uplink): record for record in committed.refused}

@@ -8,6 +8,7 @@ lost unless they store it themselves until `spBv1.0/STATE/<host>` says that one 
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -66,7 +67,7 @@ class SparkplugHost:
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
-        self._client.reconnect_delay_set(min_delay=1, max_delay=30)
+        self._client.reconnect_delay_set(min_delay=random.randint(1, 3), max_delay=random.randint(20, 40))  # noqa: S311 - jitter
         if broker.username is not None:
             self._client.username_pw_set(broker.username, broker.password)
         if broker.tls:

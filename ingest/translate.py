@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from devices.batch import Batch, QuarantineRecord, UplinkRecord
 from devices.decode import decode
-from devices.errors import DecodeError
+from devices.errors import DecodeError, clipped
 from devices.model import Codec, Device, DeviceStatus, Reason, Report, Transport, Uplink
 from devices.normalize import Reject, normalize
 from devices.profile import Profile
-from ingest.outcome import STORED, Outcome, Verdict
+from ingest.outcome import HELD, STORED, Outcome, Verdict
 
 _FOR_OTHERS = frozenset({Codec.IOTDA_GATEWAY, Codec.THINGSBOARD_GATEWAY})
 """Dialects in which one device speaks for several."""
@@ -19,9 +20,11 @@ Resolve = Callable[[Iterable[str]], Mapping[str, Device]]
 
 
 def translate(
-    uplinks: Sequence[Uplink], resolve: Resolve, profiles: Mapping[str, Profile]
+    uplinks: Sequence[Uplink], resolve: Resolve, profiles: Mapping[str, Profile], *, hold: bool = False
 ) -> tuple[Batch, list[Outcome]]:
-    """What to commit, and what to tell the sender of each uplink once that is committed (same order as `uplinks`)."""
+    """What to commit, and what to tell the sender of each uplink once that is committed (same order as `uplinks`).
+
+    With `hold` a device that is not registered is told that all is well: what it sends waits in quarantine."""
     # Who speaks is asked first, as the profile may settle how to read the payload; then for whom only payloads name.
     known = {uplink.identity or uplink.authenticated for uplink in uplinks}
     devices = dict(resolve({identity for identity in known if identity}))
@@ -40,7 +43,7 @@ def translate(
         # One uplink after the other: what was decoded is still in the processor's cache when it is normalised, which
         # takes a quarter less than the whole batch in two rounds.
         reports = decoded[index] if index in decoded else _decode(uplink, _profile(uplink, devices, profiles))
-        outcomes.append(_outcome(uplink, reports, devices, profiles, batch))
+        outcomes.append(_outcome(uplink, reports, devices, profiles, batch, hold=hold))
     return batch, outcomes
 
 
@@ -50,6 +53,8 @@ def _outcome(
     devices: Mapping[str, Device],
     profiles: Mapping[str, Profile],
     batch: Batch,
+    *,
+    hold: bool,
 ) -> Outcome:
     """Add an uplink to the batch and say what becomes of it."""
     if isinstance(reports, DecodeError):
@@ -63,6 +68,8 @@ def _outcome(
     if len(batch.uplinks) > kept or len(batch.quarantine) == refused:
         return STORED
     first = batch.quarantine[refused]
+    if hold and first.reason is Reason.UNKNOWN_DEVICE and first.identity and first.identity not in devices:
+        return HELD
     return Outcome(Verdict.REJECTED, first.reason, first.detail)
 
 
@@ -91,15 +98,16 @@ def _take(
         assert refusal is not None
         batch.quarantine.append(QuarantineRecord(uplink, refusal.reason, refusal.detail, identity))
         return
-    readings, rejects = normalize(report, device, profile, uplink.received_at)
+    readings, rejects, clock_offset = normalize(report, device, profile, uplink.received_at)
     if readings:
-        batch.uplinks.append(UplinkRecord(uplink, device.identity, readings, report.sequence, report.sent_at))
-    if not rejects:
-        return
-    for reason in dict.fromkeys(reject.reason for reject in rejects):
-        details = [reject.detail for reject in rejects if reject.reason is reason]
-        more = f" (and {len(details) - 1} more records)" if len(details) > 1 else ""
-        batch.quarantine.append(QuarantineRecord(uplink, reason, details[0] + more, identity))
+        batch.uplinks.append(
+            UplinkRecord(uplink, device.identity, readings, report.sequence, report.sent_at, clock_offset)
+        )
+    counts = Counter(reject.reason for reject in rejects)
+    for reason, count in counts.items():
+        detail = next(reject.detail for reject in rejects if reject.reason is reason)
+        more = f" (and {count - 1} more records)" if count > 1 else ""
+        batch.quarantine.append(QuarantineRecord(uplink, reason, clipped(detail) + more, identity))
 
 
 def _speaker(uplink: Uplink, report: Report, devices: Mapping[str, Device]) -> tuple[Device | None, Reject | None]:

@@ -195,10 +195,14 @@ class Writer:
         uplinks = (
             [record for record in batch.uplinks if record.device in self._device_ids] if unregistered else batch.uplinks
         )
-        stored = duplicates = transaction = 0
+        stored = duplicates = transaction = known = 0
         refused = unregistered
-        marks = [_mark(record) for record in uplinks]
         with connection.transaction():
+            repeats = uplink_log.repeated(connection, uplinks, self._device_ids)
+            if repeats:
+                known = sum(len(uplinks[index].readings) for index in repeats)
+                uplinks = [record for index, record in enumerate(uplinks) if index not in repeats]
+            marks = [_mark(record) for record in uplinks]
             if uplinks:
                 batch_columns = columns(uplinks, self._device_ids, self._metric_ids)
                 inside = distinct(batch_columns)
@@ -220,7 +224,7 @@ class Writer:
             if batch.drained:
                 connection.execute(_DRAINED, batch.drained)
         self._seen.add(marks)
-        return Committed(stored, duplicates, transaction, refused, kept.dropped)
+        return Committed(stored, duplicates + known, transaction, refused, kept.dropped)
 
     def _sort_out(
         self, connection: Connection, rows: Columns, marks: Sequence[_Mark], way: _Way

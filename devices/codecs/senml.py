@@ -20,8 +20,9 @@ from typing import Any, NoReturn
 import cbor2
 import msgspec
 
+from devices.clock_repair import AHEAD
 from devices.errors import DecodeError
-from devices.model import Instant, Measurement, Reason, Report
+from devices.model import SECOND, Instant, Measurement, Reason, Report
 
 MAX_RECORDS = 20_000
 """More records than this are refused: a day of 8 metrics by the minute is 11,520."""
@@ -203,7 +204,9 @@ def _resolve(records: list[_Record], received_at: Instant) -> list[Report]:  # n
         else:
             value = base_value if record.s is None else None
         time = base_time + record.t
-        if time < RELATIVE:
+        # Further ahead than any drift is a future that nobody has measured: it counts from when a clock began again,
+        # and stays of 1970 for `devices.clock_repair` to see.
+        if time < RELATIVE and time * SECOND <= AHEAD:
             time += now
         if not -1e12 < time < 1e12:  # also NaN; keeps the instant inside 64 bits
             raise DecodeError(Reason.MALFORMED, f"record {index}: the time {time} is no time")

@@ -122,7 +122,7 @@ def _codec(
             assert len(error.detail) <= LONGEST + 2
             return
         for report in reports:
-            readings, rejects = normalize(report, device, profile, NOW)
+            readings, rejects, _ = normalize(report, device, profile, NOW)
             assert len(readings) + len(rejects) == len(report.measurements)
 
     return Target(name, run, seeds)

@@ -58,8 +58,8 @@ def test_a_batch_is_stored_with_its_log_and_latest_values(registered: str, write
         assert [
             (entry.metric, entry.value, entry.unit, entry.quality) for entry in latest(connection, pump.device_id)
         ] == [
-            ("flow", 12.5, "m3/h", "good"),
-            ("pressure", 4.2, "bar", "good"),
+            ("flow", 12.5, "m3/h", Quality.GOOD),
+            ("pressure", 4.2, "bar", Quality.GOOD),
         ]
     assert rows(registered, "SELECT readings, duplicates, sequence FROM uplink ORDER BY readings") == [
         (1, 0, 1),

@@ -41,7 +41,7 @@ READ = "68 10 44 33 22 11 00 33 78 81 16 1F 90 00 77 66 55 00 2C 77 66 50 00 2C 
 def readings(profile: Profile, payload: bytes, content_format: int | None = 42) -> list[Reading]:
     uplink = Uplink(Transport.COAP, payload, NOW, "urn:x", content_format)
     [report] = decode(uplink, profile)
-    found, rejects = normalize(report, Device("urn:x", profile.profile), profile, NOW)
+    found, rejects, _ = normalize(report, Device("urn:x", profile.profile), profile, NOW)
     assert not rejects
     return found
 

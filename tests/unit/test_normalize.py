@@ -1,10 +1,26 @@
 """Normalisation: canonical units, quality, and one bad record that never costs its neighbours."""
 
 import math
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from devices.model import HOUR, SECOND, Device, Measurement, Quality, Reason, Report
+from devices.clock_repair import AHEAD, EARLIEST
+from devices.model import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    Calibration,
+    Device,
+    Measurement,
+    Ne107,
+    Quality,
+    Reason,
+    Report,
+)
 from devices.normalize import normalize
 from devices.profile import shipped_profiles
 from devices.units import UnitMismatchError, accepted, conversion
@@ -15,7 +31,7 @@ DEVICE = Device("urn:dev:imei:867000000000001", "centrifugal-pump")
 
 
 def run(*measurements: Measurement) -> tuple[list[tuple[str, float, Quality]], list[Reason]]:
-    readings, rejects = normalize(Report(None, list(measurements)), DEVICE, PUMP, NOW)
+    readings, rejects, _ = normalize(Report(None, list(measurements)), DEVICE, PUMP, NOW)
     assert all(reading.device == DEVICE.identity for reading in readings)
     return [(r.metric, r.value, r.quality) for r in readings], [reject.reason for reject in rejects]
 
@@ -51,9 +67,10 @@ def test_values_arrive_in_the_canonical_unit(
     [
         (5.0, Quality.GOOD),
         (16.0, Quality.GOOD),
-        (20.0, Quality.UNCERTAIN),
-        (-0.5, Quality.UNCERTAIN),
-        (26.0, Quality.BAD),
+        (20.0, Quality.UNCERTAIN_HIGH),
+        (-0.5, Quality.UNCERTAIN_LOW),
+        (26.0, Quality.BAD_HIGH),
+        (-1.5, Quality.BAD_LOW),
     ],
 )
 def test_quality_follows_the_process_and_the_sensor_range(pressure: float, quality: Quality) -> None:
@@ -71,9 +88,8 @@ def test_quality_follows_the_process_and_the_sensor_range(pressure: float, quali
         (Measurement("pressure", "bar", math.inf, NOW), Reason.NOT_A_NUMBER),
         (Measurement("pressure", "bar", "5", NOW), Reason.NOT_A_NUMBER),
         (Measurement("pressure", "bar", None, NOW), Reason.NOT_A_NUMBER),
-        (Measurement("pressure", "bar", 5.0, 3600 * SECOND), Reason.TIME_OUT_OF_RANGE),
-        (Measurement("pressure", "bar", 5.0, 4_102_444_800 * SECOND), Reason.TIME_OUT_OF_RANGE),
-        (Measurement("pressure", "bar", 5.0, NOW + HOUR), Reason.TIME_OUT_OF_RANGE),
+        (Measurement("pressure", "bar", 5.0, 4_102_444_800 * SECOND), Reason.FUTURE_TIME),
+        (Measurement("pressure", "bar", 5.0, NOW + HOUR), Reason.FUTURE_TIME),
     ],
 )
 def test_one_bad_record_is_set_aside_and_its_neighbours_are_kept(bad: Measurement, reason: Reason) -> None:
@@ -95,3 +111,81 @@ def test_every_accepted_unit_text_converts_by_its_factor_and_offset() -> None:
 def test_levels_are_never_converted() -> None:
     with pytest.raises(UnitMismatchError):
         conversion("W", "dBm")
+
+
+@pytest.mark.parametrize("quality", Quality)
+def test_a_quality_is_of_one_class_and_says_so_to_ne_107(quality: Quality) -> None:
+    assert quality.status in (Quality.BAD, Quality.UNCERTAIN, Quality.GOOD)
+    assert (quality.status is Quality.GOOD) == (quality.ne107 is Ne107.OK)
+    assert (quality.status is Quality.BAD) == (quality.ne107 is Ne107.FAILURE)
+
+
+def test_values_are_corrected_by_the_calibration_of_their_time() -> None:
+    steps = [Calibration(NOW - 2 * HOUR, 1.1, 0.0), Calibration(NOW - HOUR, 1.0, -0.5)]
+    device = replace(DEVICE, calibrations={"pressure": steps})
+    times = [NOW - 3 * HOUR, NOW - 2 * HOUR, NOW - HOUR - 1, NOW - HOUR, NOW]
+    report = Report(None, [Measurement("pressure", "kPa", 500.0, at) for at in times])
+    readings, _, _ = normalize(report, device, PUMP, NOW)
+    assert [reading.value for reading in readings] == pytest.approx([5.0, 5.5, 5.5, 4.5, 4.5])
+
+
+# Clocks.
+
+
+def times(report: Report, *, stamped: bool = False) -> tuple[list[tuple[int, Quality]], list[Reason], int]:
+    """Sample times after the repair with their quality, what was refused, and the offset."""
+    reporting = PUMP.reporting.model_copy(update={"stamped": stamped})
+    readings, rejects, offset = normalize(report, DEVICE, PUMP.model_copy(update={"reporting": reporting}), NOW)
+    return [(r.measured_at, r.quality) for r in readings], [reject.reason for reject in rejects], offset
+
+
+def flows(*at: int) -> list[Measurement]:
+    return [Measurement("flow", "m3/h", 12.0, time) for time in at]
+
+
+def test_a_clock_that_began_again_at_an_epoch_is_put_right_by_when_it_sent() -> None:
+    report = Report(None, flows(100 * SECOND, 400 * SECOND), sent_at=500 * SECOND)
+    assert times(report) == (
+        [(NOW - 400 * SECOND, Quality.UNCERTAIN), (NOW - 100 * SECOND, Quality.UNCERTAIN)], [], NOW - 500 * SECOND
+    )  # fmt: skip
+
+
+def test_without_a_sending_time_the_newest_sample_is_of_now() -> None:
+    report = Report(None, flows(100 * SECOND, 400 * SECOND))
+    assert times(report)[0] == [(NOW - 300 * SECOND, Quality.UNCERTAIN), (NOW, Quality.UNCERTAIN)]
+
+
+def test_samples_from_before_the_reset_keep_their_times() -> None:
+    report = Report(None, flows(NOW - HOUR, 400 * SECOND), sent_at=500 * SECOND)
+    assert times(report)[0] == [(NOW - HOUR, Quality.GOOD), (NOW - 100 * SECOND, Quality.UNCERTAIN)]
+
+
+def test_a_clock_that_is_ahead_is_wrong_for_certain() -> None:
+    report = Report(None, flows(NOW + 8 * HOUR - MINUTE), sent_at=NOW + 8 * HOUR)
+    assert times(report) == ([(NOW - MINUTE, Quality.UNCERTAIN)], [], -8 * HOUR)
+
+
+def test_a_time_beyond_any_mistake_is_refused() -> None:
+    report = Report(None, flows(NOW + 30 * DAY), sent_at=NOW + 30 * DAY)
+    assert times(report) == ([], [Reason.FUTURE_TIME], 0)
+    honest = Report(None, flows(NOW + HOUR), sent_at=NOW)
+    assert times(honest) == ([], [Reason.FUTURE_TIME], 0)
+
+
+def test_a_late_uplink_is_only_then_a_slow_clock_where_the_device_stamps_each_transmission() -> None:
+    report = Report(None, flows(NOW - 3 * HOUR), sent_at=NOW - 2 * HOUR)
+    assert times(report) == ([(NOW - 3 * HOUR, Quality.GOOD)], [], 0)
+    assert times(report, stamped=True) == ([(NOW - HOUR, Quality.UNCERTAIN)], [], 2 * HOUR)
+
+
+def test_a_sample_of_1970_in_an_uplink_with_a_good_clock_cannot_be_repaired() -> None:
+    assert times(Report(None, flows(3600 * SECOND), sent_at=NOW))[1] == [Reason.TIME_OUT_OF_RANGE]
+
+
+@given(st.lists(st.integers(0, 2 * NOW), min_size=1, max_size=5), st.none() | st.integers(0, 2 * NOW), st.booleans())
+def test_no_reading_is_ever_of_the_future_or_of_before_there_were_devices(
+    at: list[int], sent_at: int | None, stamped: bool
+) -> None:
+    found, refused, _ = times(Report(None, flows(*at), sent_at=sent_at), stamped=stamped)
+    assert all(EARLIEST <= time <= NOW + AHEAD for time, _ in found)
+    assert len(found) + len(refused) == len(at)

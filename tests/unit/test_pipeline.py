@@ -229,7 +229,7 @@ def test_a_defect_answers_nobody_with_success_and_the_pipeline_lives_on(store: S
         (uplink(b'[{"bn":"urn:dev:imei:2:","n":"pressure","v":1}]'), Reason.IDENTITY_MISMATCH),
         (uplink(b'[{"n":"pressure","u":"Cel","v":1}]'), Reason.UNIT_MISMATCH),
         (uplink(b'[{"n":"pressure","v":1,"bt":1}]'), None),
-        (uplink(b'[{"n":"pressure","v":1,"bt":300000000}]'), Reason.TIME_OUT_OF_RANGE),
+        (uplink(b'[{"n":"pressure","v":1,"bt":9000000000}]'), Reason.FUTURE_TIME),
         (uplink(b'[{"n":"pressure","vs":"high"}]'), Reason.NOT_A_NUMBER),
     ],
 )

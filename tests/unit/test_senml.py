@@ -53,6 +53,11 @@ def test_a_time_below_two_to_the_28_is_relative_to_the_arrival() -> None:
     assert times == [NOW, NOW - 60 * SECOND, NOW + 5_500_000]
 
 
+def test_a_relative_time_that_no_sensor_can_mean_is_of_a_clock_that_began_again() -> None:
+    times = [entry.time for entry in json_measurements('[{"n":"a","v":1,"t":3600},{"n":"a","v":1,"t":86400}]')]
+    assert times == [3600 * SECOND, 86400 * SECOND]
+
+
 def test_a_record_named_seq_is_the_sequence_number() -> None:
     [report] = decode_json(b'[{"n":"a","v":1},{"n":"seq","v":42}]', NOW)
     assert report.sequence == 42

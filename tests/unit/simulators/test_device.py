@@ -42,7 +42,7 @@ def test_the_platform_reads_every_uplink_as_it_was_meant(asset: Asset) -> None:
         received = Received(way.transport, uplink.payload, uplink.due, None, way.content_format)
         [report] = decode(received)
         assert (report.identity, report.sequence) == (asset.device.identity, number)
-        readings, rejects = normalize(report, asset.device, profile, uplink.due)
+        readings, rejects, _ = normalize(report, asset.device, profile, uplink.due)
         assert not rejects
         assert Counter((r.metric, r.measured_at) for r in readings) == Counter(
             (metric, at) for metric, ats in uplink.readings.items() for at in ats
