@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -48,7 +47,7 @@ def try_out(broker: Broker, messages: int = MESSAGES) -> Trial:
     """Subscribe, go away, publish, come back, count. `BrokerError` as `reach`."""
     name = f"headworks-doctor-{secrets.token_hex(4)}"
     topic = f"{name}/trial"
-    with _connected(broker, name, clean=True) as (client, _):
+    with _connected(broker, name, clean=False) as (client, _):
         granted = _await_subscription(client, topic)
     if granted is None or granted.is_failure:
         return Trial(refused=f"it does not let this user subscribe to {topic}: {granted or 'no answer'}")
@@ -66,7 +65,7 @@ def try_out(broker: Broker, messages: int = MESSAGES) -> Trial:
 def _connected(
     broker: Broker, name: str, *, clean: bool, expiry: int = 300, on_message: mqtt.CallbackOnMessage | None = None
 ) -> Iterator[tuple[mqtt.Client, ReasonCode]]:
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5)
+    client = broker.client(name, clean=clean)
     answered = threading.Event()
     answers: list[ReasonCode] = []
 
@@ -79,14 +78,9 @@ def _connected(
     client.on_connect = on_connect
     client.on_message = on_message  # before it connects: a session that is resumed begins at once
     client.max_inflight_messages_set(100)
-    if broker.username is not None:
-        client.username_pw_set(broker.username, broker.password)
-    if broker.tls:
-        client.tls_set()
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = expiry
+    options = broker.connect_options(clean=clean, session_expiry=expiry)
     try:
-        client.connect(broker.host, broker.port, keepalive=10, clean_start=clean, properties=properties)
+        client.connect(broker.host, broker.port, keepalive=10, **options)
     except OSError as error:
         raise BrokerError(str(error.strerror or error)) from error
     client.loop_start()
@@ -144,4 +138,7 @@ def _collect(broker: Broker, name: str, messages: int) -> int:
     with _connected(broker, name, clean=False, expiry=0, on_message=on_message):
         while len(kept) < messages and news.wait(1.0):
             news.clear()
+    if broker.version is MQTTProtocolVersion.MQTTv311:  # its sessions end only so
+        with _connected(broker, name, clean=True):
+            pass
     return len(kept)

@@ -11,7 +11,8 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 import structlog
@@ -46,15 +47,24 @@ _FORMATS = {
 _UNKNOWN_FORMAT = -1
 
 
+_VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
+
+
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where the broker is, from an URL `mqtt://[user:password@]host[:port]` or `mqtts://…`."""
+    """Where the broker is, from an URL `mqtt://[user:password@]host[:port]` or `mqtts://…`.
+
+    The query may say `version=3.1.1` for a broker that does not speak MQTT 5, and `ca=FILE` for a certificate authority
+    of the site's own.
+    """
 
     host: str
     port: int
     tls: bool = False
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5
+    ca: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> Broker:
@@ -63,13 +73,49 @@ class Broker:
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise ValueError("an MQTT address looks like mqtt://host:1883 or mqtts://user:password@host:8883")
         tls = parts.scheme == "mqtts"
+        asked = parse_qs(parts.query)
+        version = _VERSIONS.get(asked.pop("version", ["5"])[0])
+        ca = asked.pop("ca", [None])[0]
+        if version is None or asked or (ca and not tls):
+            raise ValueError("what follows the ? of an MQTT address is version=5 or =3.1.1, and ca=FILE with mqtts")
         return cls(
             parts.hostname,
             parts.port or (8883 if tls else 1883),
             tls,
             unquote(parts.username) if parts.username else None,
             unquote(parts.password) if parts.password else None,
+            version,
+            ca,
         )
+
+    def client(self, client_id: str, *, clean: bool, manual_ack: bool = False) -> mqtt.Client:
+        """A client for it, not connected yet; with `clean` its session ends with its connection."""
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=clean if self.version is MQTTProtocolVersion.MQTTv311 else None,
+            protocol=self.version,
+            manual_ack=manual_ack,
+        )
+        if self.username is not None:
+            client.username_pw_set(self.username, self.password)
+        if self.tls:
+            client.tls_set(self.ca)
+        return client
+
+    def connect_options(
+        self, *, clean: bool, receive_maximum: int | None = None, session_expiry: int = 0
+    ) -> dict[str, Any]:
+        """How that client connects. MQTT 3.1.1 has no such bounds: there the broker's own setting decides how many
+        messages are under way, and for how long it keeps a session."""
+        if self.version is MQTTProtocolVersion.MQTTv311:
+            return {}
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        if receive_maximum is not None:
+            properties.ReceiveMaximum = receive_maximum
+        if session_expiry:
+            properties.SessionExpiryInterval = session_expiry
+        return {"clean_start": clean, "properties": properties}
 
 
 class MqttGateway:
@@ -96,9 +142,7 @@ class MqttGateway:
         self._generation = 0
         self._lock = threading.Lock()
         self._subscribed = False
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
-        )
+        self._client = broker.client(client_id, clean=False, manual_ack=True)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
@@ -106,19 +150,13 @@ class MqttGateway:
         # paho doubles the pause from the first to the second; that these differ from process to process keeps several
         # gateways from coming back in step after the broker was away.
         self._client.reconnect_delay_set(min_delay=random.randint(1, 3), max_delay=random.randint(20, 40))  # noqa: S311
-        if broker.username is not None:
-            self._client.username_pw_set(broker.username, broker.password)
-        if broker.tls:
-            self._client.tls_set()
 
     def start(self) -> None:
         """Connect in the background and keep trying; returns at once."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY
-        properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        self._client.connect_async(
-            self._broker.host, self._broker.port, keepalive=30, clean_start=False, properties=properties
+        options = self._broker.connect_options(
+            clean=False, receive_maximum=RECEIVE_MAXIMUM, session_expiry=SESSION_EXPIRY
         )
+        self._client.connect_async(self._broker.host, self._broker.port, keepalive=30, **options)
         self._client.loop_start()
 
     def close(self) -> None:

@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 import paho.mqtt.client as mqtt
 import structlog
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -56,30 +54,18 @@ class SparkplugHost:
         self._subscribed = False
         self._ended = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="sparkplug", daemon=True)
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"headworks-host-{host}",
-            protocol=MQTTProtocolVersion.MQTTv5,
-            manual_ack=True,
-        )
+        self._client = broker.client(f"headworks-host-{host}", clean=True, manual_ack=True)
         self._client.on_pre_connect = self._on_pre_connect
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
         self._client.reconnect_delay_set(min_delay=random.randint(1, 3), max_delay=random.randint(20, 40))  # noqa: S311 - jitter
-        if broker.username is not None:
-            self._client.username_pw_set(broker.username, broker.password)
-        if broker.tls:
-            self._client.tls_set()
 
     def start(self) -> None:
         """Connect in the background and keep trying; returns at once."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        self._client.connect_async(
-            self._broker.host, self._broker.port, keepalive=30, clean_start=True, properties=properties
-        )
+        options = self._broker.connect_options(clean=True, receive_maximum=RECEIVE_MAXIMUM)
+        self._client.connect_async(self._broker.host, self._broker.port, keepalive=30, **options)
         self._client.loop_start()
         self._ticker.start()
 

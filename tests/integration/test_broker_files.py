@@ -49,14 +49,14 @@ def broker(run: Callable[..., Result], installation: Installation, tmp_path: Pat
     )
     process = subprocess.Popen([installation.mosquitto, "-c", config], stderr=subprocess.DEVNULL)
     try:
-        eventually(lambda: _open(port), "mosquitto listens")
+        eventually(lambda: is_open(port), "mosquitto listens")
         yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
 
 
-def _open(port: int) -> bool:
+def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -15,7 +15,7 @@ from headworks.broker_trial import BrokerError, Trial, reach, try_out
 from headworks.doctor import examine
 from headworks.settings import Settings
 from ingest.mqtt import Broker
-from tests.integration.test_broker_files import _open
+from tests.integration.test_broker_files import is_open
 from tests.integration.test_gateways import eventually, free_port
 
 
@@ -29,7 +29,7 @@ def forgetful(installation: Installation, tmp_path: Path) -> Iterator[str]:
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 1000\n")
     with subprocess.Popen([installation.mosquitto, "-c", config], stderr=subprocess.DEVNULL) as process:
         try:
-            eventually(lambda: _open(port), "mosquitto listens")
+            eventually(lambda: is_open(port), "mosquitto listens")
             yield f"mqtt://127.0.0.1:{port}"
         finally:
             process.terminate()

@@ -14,10 +14,6 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from typer.testing import CliRunner
 
@@ -37,6 +33,7 @@ from ingest.pipeline import Done
 from storage.database import connect
 from storage.registry import register
 from tests.conftest import PUMP, VALVE
+from tests.integration.certificates import self_signed
 from tests.integration.test_gateways import T0, eventually, query, running
 from tests.integration.test_quarantine import as_url
 from tests.peers.start import peer
@@ -209,6 +206,11 @@ def test_subscriptions_are_granted_and_other_topics_acknowledged_and_counted(
         assert device.publish("v1/devices/me/attributes", b'{"firmware":"1.2"}') == 0
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    return self_signed(tmp_path / "door.pem")
+
+
 # Clients that we did not write.
 
 
@@ -256,26 +258,6 @@ def test_an_iotda_device_logs_in_with_the_hour(
     ):
         with Device(doors.mqtt_door, PUMP.identity, iotda.password(SECRET, late), client_id) as device:
             assert device.connected == [code]
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, with its key in the same file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = moment(clock.now())
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "door.pem"
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(made.public_bytes(pem) + private)
-    return path
 
 
 def test_huaweis_own_sdk_over_tls(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from headworks import logs
 from headworks.settings import LogFormat, SettingsError, load_settings
@@ -72,6 +73,12 @@ def test_a_broker_address_is_taken_apart() -> None:
         "broker.example", 8883, True, "us:er", "p@ss"
     )
     assert Broker.parse("mqtt://127.0.0.1:1884") == Broker("127.0.0.1", 1884)
+    assert Broker.parse("mqtts://broker.example?version=3.1.1&ca=/etc/site.pem") == Broker(
+        "broker.example", 8883, tls=True, version=MQTTProtocolVersion.MQTTv311, ca="/etc/site.pem"
+    )
+    for wrong in ("mqtt://x?version=4", "mqtt://x?ca=/etc/site.pem", "mqtt://x?qos=1"):
+        with pytest.raises(ValueError, match="what follows"):
+            Broker.parse(wrong)
     with pytest.raises(ValueError, match="looks like"):
         Broker.parse("mqtt:///nothing")
 
