@@ -51,7 +51,7 @@ def judge(rule: Rule, device: Device, profile: Profile, readings: Iterable[Readi
     """
     if not rule.fits(device, profile) or rule.idle(device, profile) is not None:
         return []
-    plan = Plan([rule], VALID_INTERVALS * profile.reporting.interval)
+    plan = Plan([rule], VALID_INTERVALS * profile.reporting.interval, profile.rollovers)
     own = plan.relevant(reading for reading in readings if reading.device == device.identity)
     found: dict[Instant, Alarm] = {}
     track = Track(plan, device)
@@ -315,7 +315,9 @@ class Engine:
             rules = [rule for rule in fitting if self._can_call(rule, device, profile)]
             key = (device.profile, tuple(rule.rule for rule in rules))
             if key not in self._plans:
-                self._plans[key] = Plan(rules, self._validity or VALID_INTERVALS * profile.reporting.interval)
+                self._plans[key] = Plan(
+                    rules, self._validity or VALID_INTERVALS * profile.reporting.interval, profile.rollovers
+                )
             plan = self._places[place] = self._plans[key]
         return plan
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from operator import itemgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
 from alerts.closures import Calculate, Slots, Verdict, calculation, relaxed, strict, why_unknown
@@ -142,7 +143,9 @@ class Plan:
     anew for every sample (ages, windows) and what is given (nameplate entries, set-points).
     """
 
-    def __init__(self, rules: Sequence[Rule], validity: Instant) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], validity: Instant, rollovers: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
         read = dict.fromkeys(operand for rule in rules for operand in rule.parsed.operands)
         features = dict.fromkeys(operand for operand in read if isinstance(operand, Feature))
         metrics = dict.fromkeys(metric for rule in rules for metric in rule.parsed.metrics)
@@ -161,7 +164,7 @@ class Plan:
         self.given_from = len(names) - len(design) - len(setpoints)
         """From which slot on nothing is measured."""
         self.design = {name.removeprefix("design."): self.slots[name] for name in design}
-        self.windows = lay_out([(f.kind, f.window) for f in windows])
+        self.windows = lay_out([(f.kind, f.window, rollovers.get(f.metric)) for f in windows])
         self.window_at = {self.slots[f.name]: window for f, window in zip(windows, self.windows, strict=True)}
         short = [window for window in self.windows if window.reach <= REFILL]
         self.refill = short[-1].reach if short else 0

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from math import isnan, nan, sqrt
+from functools import partial
+from math import inf, isnan, nan, sqrt
 from typing import NamedTuple, TypeAlias
 
 from devices.model import HOUR, SECOND, Instant
@@ -48,8 +49,10 @@ class Window:
         "_both", "_first", "_grow", "_join", "_ring", "_size", "_total", "_value", "begin", "empty", "end", "width",
     )  # fmt: skip
 
-    def __init__(self, kind: str, length: Instant, begin: int = 0) -> None:
+    def __init__(self, kind: str, length: Instant, begin: int = 0, rollover: float | None = None) -> None:
         self._first, self._join, self._value, self._grow, self._both = KINDS[kind]
+        if rollover and self._join is _counted:
+            self._join = partial(_counted, rollover=rollover)
         self._size = len(self._first(0, 0.0))
         self.begin = begin
         self._total = begin + 1
@@ -119,11 +122,11 @@ class Window:
         return total
 
 
-def lay_out(kinds: Sequence[tuple[str, Instant]]) -> tuple[Window, ...]:
-    """Windows with their places in one array, in this order."""
+def lay_out(kinds: Sequence[tuple[str, Instant, float | None]]) -> tuple[Window, ...]:
+    """Windows with their places in one array, in this order: kind, length, and where its counter rolls over."""
     found: list[Window] = []
-    for kind, length in kinds:
-        found.append(Window(kind, length, found[-1].end if found else 0))
+    for kind, length, rollover in kinds:
+        found.append(Window(kind, length, found[-1].end if found else 0, rollover))
     return tuple(found)
 
 
@@ -153,11 +156,13 @@ def _line(a: Part, b: Part) -> tuple[float, ...]:
     )
 
 
-def _counted(a: Part, b: Part) -> tuple[float, ...]:
-    """First time, last time, first and last count, and the increase between them. A counter that falls was set back to
-    zero: what it shows then has been counted since."""
+def _counted(a: Part, b: Part, rollover: float = inf) -> tuple[float, ...]:
+    """First time, last time, first and last count, and the increase between them. A counter that falls by most of what
+    it can show has rolled over; one that falls otherwise was set back to zero, and what it shows was counted since."""
     step = b[2] - a[3]
-    return (a[0], b[1], a[2], b[3], a[4] + b[4] + (step if step >= 0 else b[2]))
+    if step < 0:
+        step = step + rollover if -step > rollover / 2 else b[2]
+    return (a[0], b[1], a[2], b[3], a[4] + b[4] + step)
 
 
 def _per_hour(change: float, duration: float) -> float | None:

@@ -64,6 +64,9 @@ class MetricSpec(DocumentModel):
     names: tuple[str, ...] = Field(default=(), description="Further names that devices use for this metric")
     sensor: Range | None = None
     process: Range | None = None
+    rollover: float | None = Field(
+        default=None, gt=0, description="For a counter: where it begins again at 0, in the metric's canonical unit"
+    )
 
 
 class Reporting(DocumentModel):
@@ -208,6 +211,11 @@ class Profile(DocumentModel):
             return value if given == unit else units[unit].back(units[given].convert(value))
 
         return FrameEncoder(self.frame, convert, {name: entry.metric for name, entry in table.items()})
+
+    @cached_property
+    def rollovers(self) -> dict[str, float]:
+        """Where the counters begin again, by metric."""
+        return {name: spec.rollover for name, spec in self.metrics.items() if spec.rollover is not None}
 
     @cached_property
     def compiled(self) -> dict[str, CompiledMetric]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +66,26 @@ def test_a_counter_that_was_set_back_goes_on_from_zero() -> None:
     assert value("increase", HOUR, [100, 110, 5, 7], 6 * MINUTE) == pytest.approx(17 / 0.3)
 
 
+@given(st.lists(st.floats(0, 40), min_size=2, max_size=10), st.floats(0, 99))
+def test_a_counter_that_rolls_over_has_counted_all_the_same(steps: list[float], begin: float) -> None:
+    window = Window("increase", HOUR, rollover=100.0)
+    room = empty_room([window])
+    shown = [math.fmod(total, 100.0) for total in itertools.accumulate([begin, *steps])]
+    for number, count in enumerate(shown):
+        window.add(room, T0 + number * 6 * MINUTE, count)
+    rate = window.value(room, T0 + (len(shown) - 1) * 6 * MINUTE)
+    inside = steps[-9:]  # the window holds ten readings
+    assert rate == pytest.approx(sum(inside) / (len(inside) * 0.1), abs=1e-6)
+
+
+def test_a_counter_that_falls_by_less_was_set_back() -> None:
+    window = Window("increase", HOUR, rollover=100.0)
+    room = empty_room([window])
+    for number, count in enumerate([40.0, 3.0]):
+        window.add(room, T0 + number * 6 * MINUTE, count)
+    assert window.value(room, T0 + 6 * MINUTE) == pytest.approx(3 / 0.1)
+
+
 @given(st.sampled_from(sorted(KINDS)), st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40), st.integers(1, 400))
 def test_going_on_from_any_state_ends_in_the_same_bits(kind: str, values: list[float], seconds: int) -> None:
     window = Window(kind, 10 * MINUTE)
@@ -112,7 +135,7 @@ def test_the_fast_ways_are_the_plain_ones(kind: str, values: list[float], second
 
 
 def test_windows_of_one_device_keep_out_of_each_others_way() -> None:
-    windows = lay_out([("avg", MINUTE), ("slope", HOUR), ("max", DAY)])
+    windows = lay_out([("avg", MINUTE, None), ("slope", HOUR, None), ("max", DAY, None)])
     room = empty_room(windows)
     for number in range(500):
         for window in windows:
