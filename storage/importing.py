@@ -199,6 +199,7 @@ def _entries(rows: Columns, received_at: Instant) -> uplink_log.Entries:
             ("text", np.full(count, TRANSPORT)),
             ("int8", nothing),
             ("timestamptz", nothing),
+            ("int8", nothing),
             ("timestamptz", first),
             ("timestamptz", last),
             ("int4", np.diff(np.r_[starts, len(rows)])),
