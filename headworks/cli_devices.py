@@ -210,7 +210,7 @@ def _new_secret(
             return {"secret": credentials.make_iotda(connection, load_seal(settings.key_path), identity, given)}
         case CredentialKind.PSK:
             key = credentials.make_psk(connection, load_seal(settings.key_path), identity)
-            return {"psk_identity": identity, "psk": key.hex()}
+            return {"psk_identity": identity, "psk": key.decode(), "psk_hex": key.hex()}
         case CredentialKind.OSCORE:
             keys = credentials.make_oscore(connection, load_seal(settings.key_path), identity)
             return {

@@ -40,6 +40,10 @@ class Credentials:
         now = moment(clock.now())
         return self._session.run(lambda connection: credentials.login(connection, self._open_seal, shown, now))
 
+    def psk(self, name: str) -> tuple[str, bytes] | None:
+        """The device and the key behind a PSK identity."""
+        return self._session.run(lambda connection: credentials.psk(connection, self._open_seal(), name))
+
     def still_good(self, grants: Collection[Grant]) -> set[Grant]:
         """Who still is."""
         return self._session.run(lambda connection: credentials.still_good(connection, grants))

@@ -57,6 +57,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     running = find_running(settings.state_dir)
     if running is None:
         yield _port("coap", settings.coap_host, settings.coap_port, socket.SOCK_DGRAM, "HEADWORKS_COAP_PORT")
+        if settings.coaps_port:
+            yield _port("coaps", settings.coap_host, settings.coaps_port, socket.SOCK_DGRAM, "HEADWORKS_COAPS_PORT")
         if settings.mqtt_door_port:
             yield _port(
                 "mqtt door",

@@ -141,6 +141,19 @@ class Platform:
             limits=Limits(settings.coap_source_rate, settings.coap_device_rate),
             oscore=Oscore(credentials),
         )
+        self._coaps = (
+            CoapGateway(
+                settings.coap_host,
+                settings.coaps_port,
+                self._submit_at_once,
+                clock.now,
+                shared=bool(settings.instance),
+                limits=Limits(settings.coap_source_rate, settings.coap_device_rate),
+                keys=credentials,
+            )
+            if settings.coaps_port is not None
+            else None
+        )
         self._door = self._open_door(credentials)
         self._mqtt = MqttGateway(
             self._broker,
@@ -221,6 +234,8 @@ class Platform:
         """
         port = self._http.open()
         await self._coap.open()
+        if self._coaps:
+            await self._coaps.open()
         door = await self._door.open() if self._door else None
         self._telling.start()
         self._upkeep.start()
@@ -252,6 +267,8 @@ class Platform:
             await asyncio.to_thread(self._sparkplug.stop_taking)
         await asyncio.to_thread(self._pipeline.close, 10)
         await self._coap.close()
+        if self._coaps:
+            await self._coaps.close()
         if self._door:
             await self._door.close()
         await asyncio.to_thread(self._mqtt.close)

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     )
     coap_host: str = "127.0.0.1"
     coap_port: Port = 5683
+    coaps_port: Port | None = Field(
+        default=None, description="Port of CoAP over DTLS with pre-shared keys (5684 by custom); without it, none"
+    )
     coap_source_rate: float = Field(
         default=1000.0, ge=0, description="Uplinks a second that one address may send by CoAP; 0 is no limit"
     )

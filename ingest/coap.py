@@ -22,6 +22,7 @@ import structlog
 from devices.model import Instant, Transport, Uplink
 from ingest import counters
 from ingest.coap_door import Address, Door, is_group
+from ingest.coap_dtls import DtlsDoor, Keys
 from ingest.coap_message import (
     ACKNOWLEDGEMENT,
     CHANGED,
@@ -121,14 +122,17 @@ class CoapGateway:
         shared: bool = False,
         limits: Limits | None = None,
         oscore: Oscore | None = None,
+        keys: Keys | None = None,
     ) -> None:
+        """With `keys` it is DTLS that is spoken on this port, and nothing else."""
         self._bind = (host, port)
+        self._keys = keys
         self._shared = shared
         self._limits = limits
         self._oscore = oscore
         self._submit = submit
         self._clock = clock
-        self._door: Door | None = None
+        self._door: Door | DtlsDoor | None = None
         self._rest: Rest | None = None
         # Answers by (address, message id); None while the commit is awaited.
         self._answers: dict[_Key, bytes | None] = {}
@@ -148,13 +152,19 @@ class CoapGateway:
     async def open(self) -> None:
         """Bind and serve; `OSError` where the address is taken."""
         self._loop = asyncio.get_running_loop()
-        self._door = door = Door(*self._bind, shared=self._shared)
+        door: Door | DtlsDoor
+        if self._keys is None:
+            door = Door(*self._bind, shared=self._shared)
+        else:
+            door = DtlsDoor(*self._bind, self._keys, shared=self._shared)
+        self._door = door
+        self._authenticated = door.identity
         self._resource = Resource(self._submit, self._clock, self._oscore)
         self._rest = await Rest.start(self._resource, door)
         self._loop.add_reader(door.fileno(), self._readable)
         self._turned_at = self._loop.time()
         self._timer = self._loop.call_later(PIGGYBACK_SECONDS / 4, self._tick)
-        log.info("coap.listening", host=self._bind[0], port=door.port)
+        log.info("coap.listening", host=self._bind[0], port=door.port, dtls=self._keys is not None)
 
     async def close(self) -> None:
         """Stop serving, once the answers of a pipeline that was closed are out; without one, devices send again."""
@@ -243,10 +253,16 @@ class CoapGateway:
                 self._loop.call_soon_threadsafe(self._flush)
 
         host, port = address[0], address[1]
-        self._submit(
-            Uplink(Transport.COAP, message.payload, self._clock(), identity, message.content_format, f"{host}:{port}"),
-            done,
+        uplink = Uplink(
+            Transport.COAP,
+            message.payload,
+            self._clock(),
+            identity,
+            message.content_format,
+            f"{host}:{port}",
+            authenticated=self._authenticated(address),
         )
+        self._submit(uplink, done)
 
     def _flush(self) -> None:
         self._flushing = False

@@ -121,7 +121,7 @@ class Resource(resource.Resource):
     async def render(self, request: Message) -> Message:
         """Answer one request, protected or not."""
         if self._oscore is None or request.opt.oscore is None:
-            return await self._render(request, None)
+            return await self._render(request, getattr(request.remote, "identity", None))
         answer = await self._oscore.answer(request, self._render)
         return Message(code=CHANGED, no_response=_SILENCE) if answer is None else answer
 

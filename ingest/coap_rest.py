@@ -15,6 +15,7 @@ from aiocoap.transports.generic_udp import GenericMessageInterface
 from aiocoap.util import hostportjoin
 
 from ingest.coap_door import Door
+from ingest.coap_dtls import DtlsDoor
 from ingest.coap_resource import Resource
 
 
@@ -26,7 +27,7 @@ class _Remote(interfaces.EndpointAddress):
     is_multicast_locally = False
     maximum_block_size_exp = MAX_REGULAR_BLOCK_SIZE_EXP
 
-    def __init__(self, door: Door, address: Any) -> None:
+    def __init__(self, door: Door | DtlsDoor, address: Any) -> None:
         self._door = door
         self.address = address
 
@@ -42,6 +43,11 @@ class _Remote(interfaces.EndpointAddress):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Remote) and self.address == other.address
+
+    @property
+    def identity(self) -> str | None:
+        """The device that has proved to be there."""
+        return self._door.identity(self.address)
 
     @property
     def hostinfo(self) -> str:
@@ -96,13 +102,13 @@ class _Interface(GenericMessageInterface):
 class Rest:
     """A running aiocoap context on a foreign socket."""
 
-    def __init__(self, context: Context, interface: _Interface, door: Door) -> None:
+    def __init__(self, context: Context, interface: _Interface, door: Door | DtlsDoor) -> None:
         self._context = context
         self._interface = interface
         self._door = door
 
     @classmethod
-    async def start(cls, site: Resource, door: Door) -> Self:
+    async def start(cls, site: Resource, door: Door | DtlsDoor) -> Self:
         """Start aiocoap."""
         loop = asyncio.get_running_loop()
         context = Context(loop=loop, serversite=site, loggername="coap-server")

@@ -29,6 +29,7 @@ STALE_ACKS = Counter("headworks_stale_acknowledgements", "MQTT acknowledgements 
 COAP_MALFORMED = Counter("headworks_coap_malformed", "Datagrams that are no CoAP messages")
 COAP_TOO_MANY = Counter("headworks_coap_too_many", "Requests answered 4.29 as their sender is above its rate")
 OSCORE_REFUSED = Counter("headworks_oscore_refused", "Protected requests whose protection was not accepted", ["why"])
+DTLS_REFUSED = Counter("headworks_dtls_refused", "DTLS associations that ended with an alert")
 SECURITY_EVENTS = Counter(
     "headworks_security_events",
     "Uplinks that claimed to be another device's, or did not prove to be their own",

@@ -50,9 +50,13 @@ def make_oscore(connection: Connection, seal: Seal, identity: str) -> OscoreKeys
 
 
 def make_psk(connection: Connection, seal: Seal, identity: str) -> bytes:
-    """A new pre-shared key for a device, in the place of its last one; its PSK identity is the device's own."""
+    """A new pre-shared key for a device, in the place of its last one; its PSK identity is the device's own.
+
+    Sixteen characters of text (96 random bits): some devices are given their key as text, and small DTLS libraries take
+    no longer one.
+    """
     number = _number(connection, identity)
-    key = secrets.token_bytes(_SECRET_BYTES)
+    key = secrets.token_urlsafe(12).encode()
     _put(connection, number, CredentialKind.PSK, identity, seal.close(key, _place(number, "psk")))
     return key
 

@@ -15,6 +15,7 @@ import pytest
 from aiocoap.numbers import codes
 
 from devices.model import SECOND, Instant, Uplink
+from ingest import coap_door
 from ingest.coap import CoapGateway, Limits
 from ingest.coap_resource import MAX_PAYLOAD
 from ingest.outcome import STORED
@@ -156,7 +157,7 @@ def test_to_a_group_nobody_answers(group: str) -> None:
         peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         peer.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
         own = door.gateway._door
-        assert own is not None
+        assert isinstance(own, coap_door.Door)
         if group.startswith("224"):
             request = socket.inet_aton(group) + socket.inet_aton("127.0.0.1")
             own._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
