@@ -35,6 +35,7 @@ from storage.registry import register
 from tests.conftest import PUMP, VALVE
 from tests.integration.certificates import self_signed
 from tests.integration.test_gateways import T0, eventually, query, running
+from tests.integration.test_peers import run_peer
 from tests.integration.test_quarantine import as_url
 from tests.peers.start import peer
 
@@ -212,11 +213,6 @@ def certificate(tmp_path: Path) -> Path:
 
 
 # Clients that we did not write.
-
-
-def run_peer(packages: str | Path, program: str, *arguments: str) -> str:
-    with peer(packages, program, *arguments) as process:
-        return process.communicate(timeout=60)[0]
 
 
 def test_a_thingsboard_device_changes_its_host_name_only(
