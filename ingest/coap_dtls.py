@@ -151,7 +151,7 @@ class DtlsDoor:
     def _take(self, record: bytes, peer: Address) -> None:
         association = self._peers.get(peer)
         if association is None:
-            if _handshake(record) != _CLIENT_HELLO:
+            if handshake_type(record) != _CLIENT_HELLO:
                 return  # of an association that is over: the device will find out and make another one
             association = self._peers[peer] = _Association(self._dtls, lambda data: self._write(data, peer))
             if len(self._peers) > ASSOCIATIONS:
@@ -161,7 +161,7 @@ class DtlsDoor:
             if len(association.held) < _HELD:
                 association.held.append(record)
             return
-        if _handshake(record) == _CLIENT_KEY_EXCHANGE and (name := _psk_name(record)) is not None:
+        if handshake_type(record) == _CLIENT_KEY_EXCHANGE and (name := psk_name(record)) is not None:
             self._ask(association, peer, name, record)
             return
         self._feed(association, peer, record)
@@ -225,14 +225,14 @@ class DtlsDoor:
         return asyncio.get_running_loop().time()
 
 
-def _handshake(record: bytes) -> int | None:
+def handshake_type(record: bytes) -> int | None:
     """The type of an unprotected handshake message, which a datagram begins with (RFC 6347, sections 4.1 and 4.2.2)."""
     if len(record) < 25 or record[0] != _HANDSHAKE or record[3:5] != b"\0\0":
         return None
     return record[13]
 
 
-def _psk_name(record: bytes) -> str | None:
+def psk_name(record: bytes) -> str | None:
     """The PSK identity of a ClientKeyExchange (RFC 4279, section 2)."""
     size = int.from_bytes(record[25:27])
     name = record[27 : 27 + size]
