@@ -21,7 +21,6 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from alerts.evaluation import CompiledRule, Plan, RuleState, active, sample_time
-from alerts.functions import LONGEST_WINDOW
 from alerts.occurrences import difference
 from alerts.rules import Rule
 from alerts.track import Track
@@ -32,6 +31,10 @@ from devices.profile import Profile
 History = Callable[[str, Instant | None], Sequence[Reading]]
 """A device's committed readings from an instant on (from the beginning if None), in any order. It holds at least
 everything that was handed to `apply` up to now; it may hold more."""
+
+Cut = Callable[[str], bool]
+"""Whether what `history` has just given of a device from the beginning leaves out readings shortly before it, so that
+windows would have held something there (`alerts.functions.LONGEST_WINDOW`)."""
 
 Journal = Callable[[str], Sequence[Alarm]]
 """A device's occurrences that were not retracted, with every change that `apply` has returned so far."""
@@ -69,8 +72,7 @@ def _raise(_: str, error: Exception | str) -> None:
 class Engine:
     """Keeps one journal up to date for many devices. Not safe for several threads at once.
 
-    `validity` (µs) replaces the profiles' own for rules that name none. `horizon` is how far back `history` goes at the
-    most where it is asked for the beginning; None if it always has everything. What is kept for a device is bounded:
+    `validity` (µs) replaces the profiles' own for rules that name none. What is kept for a device is bounded:
     its last known values, its windows, the state of its rules, and a few snapshots of them.
     """
 
@@ -79,14 +81,12 @@ class Engine:
         rules: Sequence[Rule],
         profiles: Mapping[str, Profile],
         validity: Instant | None = None,
-        horizon: Instant | None = None,
     ) -> None:
         if len({rule.rule for rule in rules}) != len(rules):
             raise ValueError("a rule's name stands twice; the journal could not tell their alarms apart")
         self._rules = tuple(rules)
         self._profiles = profiles
         self._validity = validity
-        self._horizon = horizon
         self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}
         self._places: dict[tuple[object, ...], Plan] = {}
         self._by_tag = any(rule.applies_to.tag is not None for rule in rules)
@@ -125,7 +125,12 @@ class Engine:
         self._tracks.pop(identity, None)
 
     def apply(
-        self, readings: Iterable[Reading], devices: Mapping[str, Device], history: History, journal: Journal
+        self,
+        readings: Iterable[Reading],
+        devices: Mapping[str, Device],
+        history: History,
+        journal: Journal,
+        cut: Cut = lambda _: False,
     ) -> list[AlarmChange]:
         """Judge readings that were committed, and return what has to change in the journal.
 
@@ -146,14 +151,16 @@ class Engine:
             for identity, group in groups.items():
                 track = self._track(identity, devices.get(identity))
                 if track is not None:
-                    changes += self._judge(track, group, history, journal)
+                    changes += self._judge(track, group, history, journal, cut)
         except BaseException:
             for identity in groups:
                 self.forget(identity)
             raise
         return changes
 
-    def _judge(self, track: Track, group: list[Reading], history: History, journal: Journal) -> list[AlarmChange]:
+    def _judge(
+        self, track: Track, group: list[Reading], history: History, journal: Journal, cut: Cut
+    ) -> list[AlarmChange]:
         readings = track.plan.relevant(group)
         if not readings:
             return []
@@ -165,13 +172,13 @@ class Engine:
         track.wake()
         first, newest = readings[0].measured_at, track.newest
         if newest is None:
-            changes = self._rebuild(track, history, journal)
+            changes = self._rebuild(track, history, journal, cut)
         elif first > newest:
             changes = self._forward(track, readings)
         elif first == newest:
             changes = self._complete(track, readings)
         else:
-            changes = self._rewind(track, readings, history, journal)
+            changes = self._rewind(track, readings, history, journal, cut)
         if track.newest is not None:
             track.digests = array("q", [digest]).tobytes() + track.digests[: 8 * (_DIGESTS - 1)]
         return changes
@@ -192,13 +199,13 @@ class Engine:
         return self._changes(_occurrences(tail.states, told), _occurrences(tail.states, moved), (*told, *moved))
 
     def _rewind(
-        self, track: Track, readings: Sequence[Reading], history: History, journal: Journal
+        self, track: Track, readings: Sequence[Reading], history: History, journal: Journal, cut: Cut
     ) -> list[AlarmChange]:
         """Late readings: go back to before the first one and run forward again."""
         first, last = readings[0].measured_at, readings[-1].measured_at
         snapshot = track.before(first)
         if snapshot is None:
-            return self._rebuild(track, history, journal)
+            return self._rebuild(track, history, journal, cut)
         # What was committed beyond this delivery is left for its own turn, which then is no late one.
         assert track.newest is not None
         limit = max(last, track.newest)
@@ -208,7 +215,7 @@ class Engine:
         replay = past[begin:]
         if not replay or replay[0].measured_at > first:
             # Retention has dropped what was handed in, so perhaps more: judge only what is still there.
-            return self._rebuild(track, history, journal)
+            return self._rebuild(track, history, journal, cut)
         known = [
             alarm
             for alarm in journal(track.identity)
@@ -219,7 +226,7 @@ class Engine:
         moved = track.advance(replay, self._failed)
         return self._changes(known, _occurrences(snapshot.states, moved))
 
-    def _rebuild(self, track: Track, history: History, journal: Journal) -> list[AlarmChange]:
+    def _rebuild(self, track: Track, history: History, journal: Journal, cut: Cut) -> list[AlarmChange]:
         """Judge everything the history has. What the journal holds from before its beginning (retention) is taken as
         given, as no reading is left to decide it."""
         replay = track.plan.relevant(history(track.identity, None))
@@ -232,7 +239,7 @@ class Engine:
             if alarm.rule in track.plan.names and (alarm.cleared_at is None or alarm.cleared_at >= begin)
         ]
         track.reset()
-        if self._horizon is not None and replay[-1].measured_at - begin > self._horizon - LONGEST_WINDOW:
+        if cut(track.identity):
             return self._rebuild_cut(track, replay, known)
         _take_as_given(track, track.plan.rules, known, begin)
         states = tuple(track.memory.states)
@@ -240,8 +247,8 @@ class Engine:
         return self._changes(known, _occurrences(states, moved))
 
     def _rebuild_cut(self, track: Track, replay: list[Reading], known: list[Alarm]) -> list[AlarmChange]:
-        """Judge a history whose beginning is probably cut off: what a window would have held there is not known. So
-        until its windows are full again, the journal is taken as given for a rule that has any."""
+        """Judge a history whose beginning is cut off: what a window would have held there is not known. So until its
+        windows are full again, the journal is taken as given for a rule that has any."""
         begin = replay[0].measured_at
         full = begin + max((window.reach for window in track.plan.windows), default=0)
         plain = [compiled for compiled in track.plan.rules if not compiled.windows]

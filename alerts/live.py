@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,8 +44,8 @@ DEVICES_SECONDS = 30.0
 """How old the engine's copy of a device's registry entry may be."""
 AT_ONCE = 200
 """Devices that are read from the database with one question, at the most."""
-PAST_AT_ONCE = 100_000
-"""Readings of the past that are held at a time, about: some 20 MB."""
+PAST_AT_ONCE = 50_000
+"""Readings of the past that are held at a time, about: some 10 MB."""
 SCAN_SECONDS = 1.0
 """How often the uplink log is asked for what did not come by hand-over."""
 
@@ -57,6 +57,8 @@ class Ports:
     devices: Callable[[Sequence[str]], Mapping[str, Device]]
     past: Callable[[Mapping[str, Instant | None]], Sequence[Reading]]
     """What devices are to be judged from; the instant is that of the first reading not judged yet, where known."""
+    cut: Callable[[Mapping[str, Instant | None]], Collection[str]]
+    """Of which devices `past`, asked the same, leaves out what a window would have held at its beginning."""
     history_since: Callable[[Mapping[str, Instant]], Sequence[Reading]]
     """The readings of several devices, of each from a moment of its own on."""
     journal: Callable[[Sequence[str]], Sequence[Alarm]]
@@ -105,11 +107,14 @@ class LiveEngine:
         self._met: set[str] = set()
         self._pasts: dict[str, list[Reading]] = {}
         self._journals: dict[str, list[Alarm]] = {}
+        self._cuts: set[str] = set()
+        # Of the call at hand: the earliest sample of each device that is not judged yet.
+        self._first: dict[str, Instant] = {}
         # What the log said at the start: from when on a device's readings were not judged. Until that is written.
         self._unjudged: dict[str, Instant] = {}
         # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
         self._again: dict[str, Instant] = {}
-        self._portion = 16
+        self._portion = 1
         self._leading = False
         self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -267,10 +272,14 @@ class LiveEngine:
         where that meets a defect, so that it keeps no other device from being judged."""
         left = dict(since)
         identities = list(since)
-        for start in range(0, len(identities), AT_ONCE):
-            some = {identity: since[identity] for identity in identities[start : start + AT_ONCE]}
+        start = 0
+        while start < len(identities):
+            some = {identity: since[identity] for identity in identities[start : start + self._portion]}
+            start += len(some)
             try:
-                self._apply(self._ports.history_since(some))
+                found = self._ports.history_since(some)
+                self._adapt(len(some), len(found))
+                self._apply(found)
             except UnavailableError:
                 self._remember(left)
                 raise
@@ -304,9 +313,12 @@ class LiveEngine:
             unknown = [identity for identity in left if identity not in self._devices]
             if unknown:
                 self._devices.update(self._ports.devices(unknown))
+            for identity, group in left.items():
+                first = min(reading.measured_at for reading in group)
+                self._first[identity] = min(first, self._unjudged.get(identity, first))
             for identities in self._portions(left):
                 part = [reading for identity in identities for reading in left[identity]]
-                changes = self._engine.apply(part, self._devices, self._history, self._journal)
+                changes = self._engine.apply(part, self._devices, self._history, self._journal, self._cuts.__contains__)
                 JUDGED.inc(len(part))
                 self._unwritten.extend(changes)
                 for identity in identities:
@@ -318,6 +330,8 @@ class LiveEngine:
         finally:
             self._pasts.clear()
             self._journals.clear()
+            self._first.clear()
+            self._cuts.clear()
 
     def _portions(self, identities: Iterable[str]) -> Iterator[list[str]]:
         """Who is known already, all at once; then who is met for the first time, as many at a time as their past is a
@@ -330,24 +344,32 @@ class LiveEngine:
             some = unmet[start : start + self._portion]
             self._pasts = {identity: [] for identity in some}
             self._journals = {identity: [] for identity in some}
-            past = self._ports.past({identity: self._unjudged.get(identity) for identity in some})
+            since = {identity: self._first.get(identity) for identity in some}
+            past = self._ports.past(since)
+            self._cuts = set(self._ports.cut(since))
             for reading in past:
                 self._pasts[reading.device].append(reading)
             for alarm in self._ports.journal(some):
                 self._journals[alarm.device].append(alarm)
             self._met.update(some)
             start += len(some)
-            # How much past a device has is not known beforehand: about as much as those before it.
-            fitting = PAST_AT_ONCE * len(some) // max(len(past), 1)
-            self._portion = max(1, min(fitting, AT_ONCE, 4 * len(some)))
+            self._adapt(len(some), len(past))
             yield some
+
+    def _adapt(self, devices: int, readings: int) -> None:
+        """How much past a device has is not known beforehand: about as much as those before it."""
+        fitting = PAST_AT_ONCE * devices // max(readings, 1)
+        self._portion = max(1, min(fitting, AT_ONCE, 4 * devices))
 
     def _history(self, identity: str, since: Instant | None) -> Sequence[Reading]:
         if since is not None:
             return self._ports.history_since({identity: since})
         if identity in self._pasts:
             return self._pasts[identity]
-        return self._ports.past({identity: self._unjudged.get(identity)})
+        # Of a late reading: as far before it as is needed to judge it.
+        asked = {identity: self._first.get(identity)}
+        self._cuts = set(self._ports.cut(asked))
+        return self._ports.past(asked)
 
     def _journal(self, identity: str) -> Sequence[Alarm]:
         """What the journal holds, with what is judged and not yet written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from alerts.live import Ports
 from alerts.rules import Rule
@@ -50,6 +50,7 @@ class Journal:
         return Ports(
             devices,
             self._past,
+            self._cut,
             self._history_since,
             self._occurrences,
             self._position,
@@ -60,6 +61,9 @@ class Journal:
 
     def _past(self, since: Mapping[str, Instant | None]) -> Sequence[Reading]:
         return self._session.run(lambda connection: history.past(connection, since))
+
+    def _cut(self, since: Mapping[str, Instant | None]) -> Collection[str]:
+        return self._session.run(lambda connection: history.cut(connection, since))
 
     def _history_since(self, since: Mapping[str, Instant]) -> Sequence[Reading]:
         return self._session.run(lambda connection: history.readings_since(connection, since))

@@ -11,7 +11,6 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,7 +42,6 @@ from ingest.pipeline import Done, Pipeline
 from ingest.sparkplug import SparkplugHost
 from ingest.topics import FILTERS
 from storage.database import Server, connect, server
-from storage.history import HORIZON
 from storage.maintenance import Keep
 from storage.migrate import migrate
 from storage.registry import find, sync_metrics
@@ -175,7 +173,7 @@ class Platform:
         self._http = HttpDoor(settings.http_host, settings.http_port, self.health)
 
     def _new_engine(self, rules: Sequence[Rule]) -> Engine:
-        return Engine(rules, self._profiles, horizon=HORIZON // timedelta(microseconds=1))
+        return Engine(rules, self._profiles)
 
     def reload(self) -> None:
         """Read the rules again and judge by them from now on: all of them, or, where one is not valid, none. Takes as

@@ -17,6 +17,8 @@ _QUALITIES = {int(quality): quality for quality in Quality}
 _MICROSECONDS = "(extract(epoch FROM {}) * 1000000)::bigint"
 
 
+LEAD = timedelta(days=7)
+"""What the longest window holds before that (`alerts.functions.LONGEST_WINDOW`)."""
 HORIZON = timedelta(days=14)
 """How much of a device's past is judged again at the most: what comes later than this, after what was judged already,
 is stored, but no longer changes an alarm. It bounds what a start has to read."""
@@ -40,6 +42,21 @@ FROM fresh f JOIN device d USING (device_id) LEFT JOIN latest_pack p USING (devi
 """  # noqa: S608 - constants of this module
 
 
+def _as_readings(rows: Sequence[tuple[object, ...]]) -> list[Reading]:
+    """Each name is held once, however many rows have it: of a reading the two of them would be more than half."""
+    names: dict[object, str] = {}
+    return [
+        Reading(
+            names.setdefault(device, device),  # type: ignore[arg-type]
+            names.setdefault(metric, metric),  # type: ignore[arg-type]
+            at,  # type: ignore[arg-type]
+            value,  # type: ignore[arg-type]
+            _QUALITIES[quality],  # type: ignore[index]
+        )
+        for device, metric, at, value, quality in rows
+    ]
+
+
 def past(connection: Connection, since: Mapping[str, Instant | None]) -> list[Reading]:
     """What devices are to be judged from: `HORIZON` before each one's newest reading, or before `since` where that is
     earlier and was not judged yet; by device and sample time."""
@@ -57,10 +74,27 @@ def past(connection: Connection, since: Mapping[str, Instant | None]) -> list[Re
                 "horizon": HORIZON,
             },
         ).fetchall()
-    return [
-        Reading(device, metric, at, value, _QUALITIES[quality])  # type: ignore[arg-type,index]
-        for device, metric, at, value, quality in rows
-    ]
+    return _as_readings(rows)
+
+
+def cut(connection: Connection, since: Mapping[str, Instant | None]) -> set[str]:
+    """Those of which `past`, asked the same, leaves out readings that a window would have held at its beginning."""
+    with unavailable():
+        rows = connection.execute(
+            "SELECT b.identity FROM (SELECT i.identity, d.device_id, least(i.since,"
+            "  (SELECT max(l.measured_at) FROM latest l WHERE l.device_id = d.device_id)) - %(horizon)s AS at"
+            "  FROM unnest(%(identities)s::text[], %(since)s::timestamptz[]) AS i(identity, since)"
+            "  JOIN device d USING (identity)) b"
+            " WHERE EXISTS (SELECT FROM reading r WHERE r.device_id = b.device_id AND r.measured_at < b.at"
+            "  AND r.measured_at >= b.at - %(lead)s)",
+            {
+                "identities": list(since),
+                "since": [None if at is None else moment(at) for at in since.values()],
+                "horizon": HORIZON,
+                "lead": LEAD,
+            },
+        ).fetchall()
+    return {str(identity) for (identity,) in rows}
 
 
 def readings(connection: Connection, identities: Sequence[str], since: Instant) -> list[Reading]:
@@ -73,10 +107,7 @@ def readings(connection: Connection, identities: Sequence[str], since: Instant) 
             " ORDER BY d.identity, r.measured_at, m.name",
             {"identities": list(identities), "since": moment(since)},
         ).fetchall()
-    return [
-        Reading(device, metric, at, value, _QUALITIES[quality])  # type: ignore[arg-type,index]
-        for device, metric, at, value, quality in rows
-    ]
+    return _as_readings(rows)
 
 
 def readings_since(connection: Connection, since: Mapping[str, Instant]) -> list[Reading]:
@@ -102,10 +133,7 @@ def readings_since(connection: Connection, since: Mapping[str, Instant]) -> list
                 "first": moment(min(since.values())),
             },
         ).fetchall()
-    return [
-        Reading(device, metric, at, value, _QUALITIES[quality])  # type: ignore[arg-type,index]
-        for device, metric, at, value, quality in rows
-    ]
+    return _as_readings(rows)
 
 
 def changed(connection: Connection, position: int, known: Iterable[int] = ()) -> Changed:

@@ -64,6 +64,7 @@ def judging(url: str) -> Iterator[LiveEngine]:
         ports = Ports(
             devices=devices,
             past=lambda since: history.past(own, since),
+            cut=lambda since: history.cut(own, since),
             history_since=lambda since: history.readings_since(own, since),
             journal=lambda identities: journal.occurrences(own, identities),
             position=lambda: journal.position(own),

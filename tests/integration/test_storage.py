@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from devices.alarm import Alarm, AlarmChange, ChangeKind, Priority
 from devices.batch import Batch, Committed, QuarantineRecord, UplinkRecord
 from devices.errors import UnavailableError
-from devices.model import MINUTE, SECOND, Quality, Reading, Reason, Transport, Uplink
+from devices.model import DAY, MINUTE, SECOND, Quality, Reading, Reason, Transport, Uplink
 from devices.profile import shipped_profiles
 from storage import history, journal
 from storage.audit import compare, counts
@@ -437,3 +437,14 @@ def test_quality_survives_storage(registered: str, writer: Writer) -> None:
     writer.commit(Batch([record([bad])]))
     with connect(registered) as connection:
         assert history.past(connection, {PUMP.identity: None}) == [bad]
+
+
+def test_a_past_is_cut_off_where_a_window_would_have_held_something_before_it(registered: str, writer: Writer) -> None:
+    newest = reading().measured_at
+    earlier = {PUMP.identity: newest - 4 * DAY}
+    for days, cut, cut_earlier in ((13, False, False), (22, False, True), (15, True, True)):
+        writer.commit(Batch([record([reading(at=newest - days * DAY)])]))
+        writer.commit(Batch([record([reading()])]))
+        with connect(registered) as connection:
+            assert (PUMP.identity in history.cut(connection, {PUMP.identity: None, VALVE.identity: None})) is cut, days
+            assert (PUMP.identity in history.cut(connection, earlier)) is cut_earlier, days

@@ -60,16 +60,15 @@ def minutes(alarm: Alarm) -> tuple[float, float, float | None]:
 class House:
     """What surrounds an engine: all committed readings, and the journal that its changes are applied to."""
 
-    def __init__(
-        self, rules: Sequence[Rule], devices: Mapping[str, Device] = DEVICES, horizon: Instant | None = None
-    ) -> None:
-        self.horizon = horizon
+    def __init__(self, rules: Sequence[Rule], devices: Mapping[str, Device] = DEVICES) -> None:
+        self.cut = False
+        """Whether the history has lost its beginning."""
         self.rules = list(rules)
         self.devices = dict(devices)
         self.stored: dict[tuple[str, str, Instant], Reading] = {}
         self.alarms: list[Alarm] = []
         self.lookups = 0
-        self.engine = Engine(self.rules, PROFILES, horizon=self.horizon)
+        self.engine = Engine(self.rules, PROFILES)
 
     def commit(self, readings: Iterable[Reading]) -> None:
         """Store readings; what is stored already stays."""
@@ -78,7 +77,7 @@ class House:
 
     def apply(self, readings: Iterable[Reading], *, crash: bool = False) -> list[AlarmChange]:
         """Hand readings to the engine; with `crash` what follows is lost before it is written, and the engine too."""
-        changes = self.engine.apply(list(readings), self.devices, self.history, self.journal)
+        changes = self.engine.apply(list(readings), self.devices, self.history, self.journal, lambda _: self.cut)
         held = {(alarm.rule, alarm.device, alarm.raised_at): alarm for alarm in self.alarms}
         for change in changes:
             if change.before is not None:
@@ -102,7 +101,7 @@ class House:
 
     def restart(self) -> None:
         """A new engine that knows nothing."""
-        self.engine = Engine(self.rules, PROFILES, horizon=self.horizon)
+        self.engine = Engine(self.rules, PROFILES)
 
     def history(self, identity: str, since: Instant | None) -> list[Reading]:
         """A device's stored readings."""

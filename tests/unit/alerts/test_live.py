@@ -51,6 +51,7 @@ class Database:
         return Ports(
             self._devices,
             self._past,
+            self._cut,
             self._history_since,
             self._journal,
             lambda: self.position,
@@ -69,6 +70,9 @@ class Database:
 
     def _past(self, since: Mapping[str, Instant | None]) -> list[Reading]:
         return self._history_since(dict.fromkeys(since, -(10**18)))
+
+    def _cut(self, _: Mapping[str, Instant | None]) -> set[str]:
+        return set()
 
     def _history_since(self, since: Mapping[str, Instant]) -> list[Reading]:
         self._check()
