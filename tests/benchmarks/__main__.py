@@ -20,6 +20,7 @@ from deploy.provision import provision
 from headworks.embedded import EmbeddedBroker, EmbeddedPostgres
 from headworks.service import prepare
 from tests.benchmarks import (
+    bench_backtest,
     bench_coap,
     bench_engine,
     bench_flatness,
@@ -53,6 +54,7 @@ def main() -> int:
                 ("an MQTT message", lambda: bench_mqtt.figures(broker.url)),
                 ("the writing path", lambda: bench_writer.run(postgres.url, folder)),
                 ("the gateways", lambda: bench_gateways.run(postgres.url, broker.url, folder)),
+                ("a backtest", lambda: bench_backtest.run(postgres.url)),
                 ("the writing path by the size of the fleet", lambda: bench_flatness.run(postgres.url)),
             ):
                 console.print(f"Measuring {name} …")

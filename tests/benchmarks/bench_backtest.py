@@ -1,0 +1,97 @@
+"""Candidate rules over stored history, reading from the database included: readings per second.
+
+Run it with `make bench`; the parts apart: `python -m tests.benchmarks.bench_backtest URL`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from alerts.backtest import occurrences
+from alerts.rules import Rule, shipped_rules
+from devices.model import DAY, MINUTE, Device, Instant, moment
+from devices.profile import shipped_profiles
+from storage import history
+from storage.database import Connection, connect
+from storage.registry import register, sync_metrics
+from tests.benchmarks.figures import Figure
+
+THRESHOLD_TARGET = 2_000_000
+WINDOW_TARGET = 300_000
+_DEVICES, _METRICS, _SAMPLES = 40, ("pressure", "flow", "power", "vibration"), 10_000
+_START: Instant = 1_770_000_000_000_000
+_CONDITIONS = {
+    "thresholds": ("pressure < 2", "vibration > 7", "flow > 150"),
+    "windows": ("avg(pressure, '1h') < 2", "stdev(flow, '1h') > 20", "slope(vibration, '6h') > 1"),
+}
+
+
+def run(url: str) -> list[Figure]:
+    """Every device's history under three rules with thresholds, and under three with windows."""
+    with connect(url) as connection:
+        devices = _fill(connection)
+        try:
+            return [
+                Figure(f"backtest_{name}", rate, "readings/s", target, "the target")
+                for name, rate, target in (
+                    ("thresholds", _rate(connection, devices, _rules("thresholds")), THRESHOLD_TARGET),
+                    ("windows", _rate(connection, devices, _rules("windows")), WINDOW_TARGET),
+                )
+            ]
+        finally:
+            _empty(connection, devices)
+
+
+def _rules(kind: str) -> list[Rule]:
+    model = next(rule for rule in shipped_rules() if rule.rule == "pump-vibration-high").model_dump()
+    return [
+        Rule.model_validate(
+            model | {"rule": f"{kind}-{n}", "condition": text, "metric": None, "deadband": 0.0, "setpoints": {}}
+        )
+        for n, text in enumerate(_CONDITIONS[kind])
+    ]
+
+
+def _rate(connection: Connection, devices: list[Device], rules: list[Rule]) -> float:
+    profiles = shipped_profiles()
+    begin, count = time.perf_counter(), 0
+    for start in range(0, len(devices), 20):
+        some = devices[start : start + 20]
+        stretch = history.stretch(connection, [device.identity for device in some], _START, _START + 30 * DAY)
+        for device in some:
+            readings = stretch[device.identity]
+            count += len(readings)
+            occurrences(rules, device, profiles, readings)
+    assert count == _DEVICES * len(_METRICS) * _SAMPLES
+    return count / (time.perf_counter() - begin)
+
+
+def _fill(connection: Connection) -> list[Device]:
+    sync_metrics(connection)
+    devices = [Device(f"urn:bench:backtest:{n}", "centrifugal-pump", site="backtest") for n in range(_DEVICES)]
+    register(connection, devices, shipped_profiles())
+    connection.execute(
+        "INSERT INTO reading (measured_at, device_id, metric_id, value, quality)"
+        " SELECT %s + n * interval '2 minutes', d.device_id, m.metric_id,"
+        " 4 + 2 * sin(n / 50.0 + m.metric_id) + 0.5 * sin(n * 7.3), 192"
+        " FROM device d, metric m, generate_series(0, %s) n WHERE d.site = 'backtest' AND m.name = ANY(%s)",
+        (moment(_START), _SAMPLES - 1, list(_METRICS)),
+    )
+    connection.execute("ANALYZE reading")
+    return devices
+
+
+def _empty(connection: Connection, devices: list[Device]) -> None:
+    names = [device.identity for device in devices]
+    connection.execute(
+        "DELETE FROM reading WHERE device_id IN (SELECT device_id FROM device WHERE identity = ANY(%s))"
+        " AND measured_at BETWEEN %s AND %s",
+        (names, moment(_START), moment(_START + 2 * MINUTE * _SAMPLES)),
+    )
+    connection.execute("DELETE FROM device WHERE identity = ANY(%s)", (names,))
+
+
+if __name__ == "__main__":
+    for figure in run(sys.argv[1]):
+        print(figure.as_dict())
