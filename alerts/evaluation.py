@@ -209,7 +209,10 @@ class Plan:
         """The readings that feed a condition: of a metric that a rule names, and not bad unless a rule asks for its
         quality; by sample time."""
         metrics, qualities = self.metrics, self.qualities
-        return sorted((r for r in readings if r[1] in metrics and (r[4] or r[1] in qualities)), key=sample_time)
+        return sorted(
+            (r for r in readings if r[1] in metrics and (r[4] >= Quality.UNCERTAIN or r[1] in qualities)),
+            key=sample_time,
+        )
 
 
 class _Own(dict[str, int]):

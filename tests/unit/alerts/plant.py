@@ -120,14 +120,14 @@ Own = Mapping[tuple[str, Instant], tuple[float, Quality]]
 def feature(one: Feature, at: Instant, own: Own) -> float | None:
     """What the past of a metric amounts to, from all its readings up to a moment."""
     said = {t: value for (metric, t), (value, _) in sorted(own.items()) if metric == one.metric and t <= at}
-    told = sorted(t for t in said if own[one.metric, t][1])
+    told = sorted(t for t in said if own[one.metric, t][1] >= Quality.UNCERTAIN)
     match one.function:
         case "age":
             return (at - told[-1]) / SECOND if told else None
         case "previous":
             return said[told[-2]] if len(told) > 1 else None
         case "quality":
-            return float(own[one.metric, max(said)][1]) if said else None
+            return float(own[one.metric, max(said)][1].status) if said else None
     step = -(-one.window // STEPS)
     inside = [t for t in told if t // step > at // step - STEPS]
     values = [said[t] for t in inside]
@@ -156,7 +156,9 @@ def measured(read: Read, at: Instant, own: Own, validity: Instant) -> float | No
     """The value of an operand at a moment, as long as it stands."""
     if isinstance(read, Feature) and (read.window or read.function == "age"):
         return feature(read, at, own)
-    known = {t: v for (metric, t), (v, q) in own.items() if metric == metric_of(read) and t <= at and q}
+    known = {
+        t: v for (metric, t), (v, q) in own.items() if metric == metric_of(read) and t <= at and q >= Quality.UNCERTAIN
+    }
     newest = list(known)
     if isinstance(read, Feature) and read.function == "quality":
         newest = [t for metric, t in own if metric == read.metric and t <= at]
@@ -172,7 +174,7 @@ def naive(rule: Rule, device: Device, profile: Profile, readings: Iterable[Readi
     own = {
         (r.metric, r.measured_at): (r.value, r.quality)
         for r in readings
-        if r.device == device.identity and (r.quality or r.metric in asked)
+        if r.device == device.identity and (r.quality >= Quality.UNCERTAIN or r.metric in asked)
     }
     if not rule.fits(device, profile) or rule.idle(device, profile) is not None:
         return []

@@ -116,7 +116,7 @@ def test_an_alarm_stays_while_nothing_is_known() -> None:
 
 def test_bad_readings_do_not_feed_conditions_and_uncertain_ones_do() -> None:
     good = series("vibration", [1, 1, 1, 1])
-    bad = Reading(PUMP.identity, "vibration", T0 + 90 * SECOND, 40.0, Quality.BAD)
+    bad = Reading(PUMP.identity, "vibration", T0 + 90 * SECOND, 40.0, Quality.BAD_HIGH)
     uncertain = bad._replace(quality=Quality.UNCERTAIN)
     assert of(rule(), [*good, bad]) == []
     assert of(rule(), [*good, uncertain]) == [(1.5, 1.5, 2)]
@@ -175,7 +175,7 @@ def readings_strategy(draw: st.DrawFn, device: Device = PUMP) -> list[Reading]:
     for _ in range(draw(st.integers(1, 25))):
         at += draw(st.sampled_from([SECOND, 30 * SECOND, MINUTE, MINUTE, 5 * MINUTE, 20 * MINUTE, 2 * HOUR]))
         for metric in draw(st.sets(st.sampled_from(METRICS))):
-            quality = draw(st.sampled_from([Quality.GOOD] * 6 + [Quality.UNCERTAIN, Quality.BAD]))
+            quality = draw(st.sampled_from([Quality.GOOD] * 9 + [q for q in Quality if q is not Quality.GOOD]))
             found.append(Reading(device.identity, metric, at, draw(values), quality))
     return found
 
@@ -244,7 +244,7 @@ def a_condition(chance: random.Random) -> str:
 
 
 @pytest.mark.parametrize(
-    ("deliveries", "seed"), [(2_000, 20261123), pytest.param(10_000, 20261124, marks=pytest.mark.deliveries)]
+    ("deliveries", "seed"), [(1_000, 20261123), pytest.param(10_000, 20261124, marks=pytest.mark.deliveries)]
 )
 def test_random_deliveries_over_random_rules_end_in_the_journal_of_perfect_delivery(
     monkeypatch: pytest.MonkeyPatch, deliveries: int, seed: int
@@ -272,7 +272,7 @@ def test_random_deliveries_over_random_rules_end_in_the_journal_of_perfect_deliv
                 metric,
                 T0 + number * step,
                 float(chance.choice((0, 1, 2, 4, 5, 6, 9))),
-                chance.choice((Quality.GOOD, Quality.GOOD, Quality.GOOD, Quality.UNCERTAIN, Quality.BAD)),
+                chance.choice((*[Quality.GOOD] * 9, *Quality)),
             )
             for number in range(chance.choice((3, 10, 30)))
             for device in (PUMP, VALVE)
