@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from alerts.engine import Engine
 from alerts.occurrences import FOREVER
 from alerts.rules import Rule
+from alerts.screening import Range, can_call
 from devices.alarm import Alarm, Priority
 from devices.model import DAY, MINUTE, Device, Instant, Quality, Reading
 from devices.profile import Profile
@@ -33,6 +34,27 @@ def occurrences(
     first = {reading.metric: reading for reading in readings if reading.quality >= Quality.UNCERTAIN}
     changes = engine.apply(first.values(), {device.identity: device}, lambda *_: readings, lambda _: ())
     return [change.alarm for change in changes]
+
+
+def worth_judging(
+    rules: Sequence[Rule], device: Device, profiles: Mapping[str, Profile], ranges: Mapping[str, Range]
+) -> list[Rule]:
+    """The rules that could call on a device whose values are of these ranges: judging these finds what judging all
+    would find."""
+    profile = profiles.get(device.profile)
+    if profile is None:
+        return []
+    return [rule for rule in rules if rule.fits(device, profile) and can_call(rule, device, ranges)]
+
+
+def ranges_of(readings: Iterable[Reading]) -> dict[str, Range]:
+    """The least and the greatest value of each metric that are not bad, for `alerts.screening`."""
+    found: dict[str, Range] = {}
+    for _, metric, _, value, quality in readings:
+        if quality >= Quality.UNCERTAIN:
+            low, high = found.get(metric, (value, value))
+            found[metric] = (min(low, value), max(high, value))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

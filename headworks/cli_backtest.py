@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from alerts.backtest import Comparison, compare, occurrences
+from alerts.backtest import Comparison, compare, occurrences, worth_judging
 from alerts.rules import Rule
 from devices.alarm import Alarm
 from devices.duration import parse_duration
@@ -89,13 +89,17 @@ def _judge(
             some = devices[start : start + _DEVICES]
             stretch = history.stretch(connection, [device.identity for device in some], since, until)
             for device in some:
-                readings = stretch.get(device.identity)
-                if not readings:
+                past = stretch.get(device.identity)
+                if not past:
                     continue
                 judged += 1
-                count += len(readings)
+                count += len(past)
+                ranges = past.ranges()
                 for rules, alarms in zip(sets, found, strict=True):
-                    alarms += occurrences(rules, device, profiles, readings)
+                    some_rules = worth_judging(rules, device, profiles, ranges)
+                    if some_rules:
+                        metrics = {metric for rule in some_rules for metric in rule.parsed.metrics}
+                        alarms += occurrences(some_rules, device, profiles, past.readings(metrics))
     return found, judged, count
 
 

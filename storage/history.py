@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
-from psycopg import sql
+import numpy.typing as npt
 
 from devices.batch import Changed, LoggedUplink
 from devices.model import Instant, Quality, Reading, moment
@@ -164,52 +165,74 @@ def changed(connection: Connection, position: int, known: Iterable[int] = ()) ->
     return Changed(uplinks, max(position, watermark))
 
 
-_ROW = np.dtype(
-    [
-        ("fields", ">i2"), ("l0", ">i4"), ("device", ">i4"), ("l1", ">i4"), ("metric", ">i2"), ("l2", ">i4"),
-        ("at", ">i8"), ("l3", ">i4"), ("value", ">f8"), ("l4", ">i4"), ("quality", ">i2"),
-    ]
-)  # fmt: skip
-_HEADER = 19
-"""Bytes before the first row of a binary COPY stream: signature, flags, length of the extension."""
+_ARRAY_HEADER = 20
+"""Bytes before the first element of a binary array: dimensions, flags, element type, length, lower bound."""
 
 
-def stretch(
-    connection: Connection, identities: Sequence[str], since: Instant, until: Instant
-) -> dict[str, list[Reading]]:
+class Stretch:
+    """A device's readings over a stretch of time, in columns: a range is had from them without making a single one."""
+
+    def __init__(self, identity: str) -> None:
+        self._identity = identity
+        self._columns: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int16]]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(at) for at, _, _ in self._columns.values())
+
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The least and the greatest value of each metric that are not bad."""
+        found: dict[str, tuple[float, float]] = {}
+        for metric, (_, value, quality) in self._columns.items():
+            told = value[quality >= Quality.UNCERTAIN]
+            if len(told):
+                found[metric] = (float(told.min()), float(told.max()))
+        return found
+
+    def readings(self, metrics: Collection[str] | None = None) -> list[Reading]:
+        """Those of some metrics, or all; of each by sample time."""
+        return [
+            Reading(self._identity, metric, at, value, _QUALITIES[quality])
+            for metric, columns in self._columns.items()
+            if metrics is None or metric in metrics
+            for at, value, quality in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+
+    def take(self, metric: str, at: bytes | None, value: bytes | None, quality: bytes | None) -> None:
+        """Take one metric's columns as the server sends arrays, in any order."""
+        measured_at = _elements(at, ">i8").astype(np.int64) + POSTGRES_EPOCH
+        columns = (measured_at, _elements(value, ">f8").astype(np.float64), _elements(quality, ">i2").astype(np.int16))
+        if np.any(measured_at[1:] < measured_at[:-1]):
+            order = np.argsort(measured_at, kind="stable")
+            columns = (columns[0][order], columns[1][order], columns[2][order])
+        self._columns[metric] = columns
+
+
+def _elements(array: bytes | None, kind: str) -> npt.NDArray[Any]:
+    """The elements of a binary array without nulls: each has its length before it."""
+    assert array is not None
+    return np.frombuffer(array, [("length", ">i4"), ("element", kind)], offset=_ARRAY_HEADER)["element"]
+
+
+def stretch(connection: Connection, identities: Sequence[str], since: Instant, until: Instant) -> dict[str, Stretch]:
     """The readings of devices from `since` to before `until`, for each device by metric and sample time.
 
-    By binary COPY: three times as fast as rows one by one, for whoever reads months of them.
+    A metric of a device is one row with three arrays, taken as the server sends them: row by row, or by COPY, which
+    psycopg takes row by row as well, it is three to five times as slow.
     """
+    found = {identity: Stretch(identity) for identity in identities}
     with unavailable():
-        numbers = {
-            int(str(number)): str(identity)
-            for number, identity in connection.execute(
-                "SELECT device_id, identity FROM device WHERE identity = ANY(%s)", (list(identities),)
-            )
-        }
-        names = {int(str(n)): str(name) for n, name in connection.execute("SELECT metric_id, name FROM metric")}
-        statement = sql.SQL(
-            "COPY (SELECT device_id, metric_id, measured_at, value, quality FROM reading WHERE device_id = ANY({})"
-            " AND measured_at >= {} AND measured_at < {}) TO STDOUT (FORMAT binary)"
-        ).format(sorted(numbers), moment(since), moment(until))
-        with connection.cursor().copy(statement) as copy:
-            stream = b"".join(copy)
-    rows = np.frombuffer(stream, _ROW, count=(len(stream) - _HEADER - 2) // _ROW.itemsize, offset=_HEADER)
-    found: dict[str, list[Reading]] = {identity: [] for identity in numbers.values()}
-    order = np.argsort(rows["device"], kind="stable")
-    rows = rows[order]
-    devices, starts = np.unique(rows["device"], return_index=True)
-    for device, part in zip(devices.tolist(), np.split(rows, starts[1:]), strict=False):
-        identity = numbers[device]
-        found[identity] = [
-            Reading(identity, names[metric], at, value, _QUALITIES[quality])
-            for metric, at, value, quality in zip(
-                part["metric"].tolist(),
-                (part["at"].astype(np.int64) + POSTGRES_EPOCH).tolist(),
-                part["value"].tolist(),
-                part["quality"].tolist(),
-                strict=True,
-            )
-        ]
+        cursor = connection.cursor(binary=True)
+        cursor.execute(
+            "SELECT d.identity, m.name, array_agg(r.measured_at), array_agg(r.value), array_agg(r.quality)"
+            " FROM reading r JOIN device d USING (device_id) JOIN metric m USING (metric_id)"
+            " WHERE d.identity = ANY(%s) AND r.measured_at >= %s AND r.measured_at < %s GROUP BY 1, 2 ORDER BY 1, 2",
+            (list(identities), moment(since), moment(until)),
+        )
+        result = cursor.pgresult
+    assert result is not None
+    for row in range(result.ntuples):
+        identity, metric = (result.get_value(row, column) or b"" for column in (0, 1))
+        found[identity.decode()].take(
+            metric.decode(), result.get_value(row, 2), result.get_value(row, 3), result.get_value(row, 4)
+        )
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from alerts.backtest import ranges_of
 from devices.batch import Batch, UplinkRecord
 from devices.model import MINUTE, SECOND, Quality, Reading, Transport, Uplink
 from headworks.cli import app
@@ -50,8 +51,11 @@ def test_a_stretch_of_history_is_what_was_stored(url: str) -> None:
     with connect(url) as connection:
         found = history.stretch(connection, [PUMP.identity, VALVE.identity, "urn:none"], T0, T0 + 5 * MINUTE)
         whole = history.readings(connection, [PUMP.identity], T0)
-    assert found[PUMP.identity] == whole[:5]
-    assert found[VALVE.identity] == [Reading(VALVE.identity, "position", T0, 50.0, Quality.BAD)]
+    assert found[PUMP.identity].readings() == whole[:5]
+    assert found[PUMP.identity].readings({"no such"}) == []
+    assert found[PUMP.identity].ranges() == ranges_of(whole[:5])
+    assert found[VALVE.identity].readings() == [Reading(VALVE.identity, "position", T0, 50.0, Quality.BAD)]
+    assert found[VALVE.identity].ranges() == {}, "a bad value is not told"
 
 
 def test_the_difference_of_two_sets_of_rules_is_printed(url: str, tmp_path: Path) -> None:
