@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import aiocoap
 import psycopg
@@ -12,16 +15,22 @@ import pytest
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
+from deploy.provision import Installation
 from devices.codecs.senml import encode_json
-from devices.model import MINUTE, SECOND, Measurement
+from devices.credential import Login
+from devices.model import MINUTE, SECOND, Calibration, Device, Measurement, moment
+from devices.profile import shipped_profiles
 from headworks import clock
 from headworks.service import prepare
-from storage import journal, maintenance
+from storage import credentials, journal, maintenance
 from storage.database import connect
 from storage.maintenance import TASKS, Keep
+from storage.registry import calibrate, register
+from storage.sealing import Seal
 from tests.conftest import PUMP
 from tests.integration.test_gateways import coap, eventually, running
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 T0 = 1_785_000_000 * SECOND
 
 
@@ -80,3 +89,49 @@ def test_a_reader_sees_no_payload_and_changes_nothing(role: tuple[str, str]) -> 
                           "SELECT headworks_drop('reading', 'measured_at', now(), 1)"):  # fmt: skip
             with pytest.raises(errors.InsufficientPrivilege):
                 connection.execute(statement)
+
+
+@pytest.mark.parametrize("role", ["headworks_writer"], indirect=True)
+def test_the_registry_is_kept_without_owning_it(role: tuple[str, str]) -> None:
+    _, url = role
+    with connect(url) as connection:
+        assert register(connection, [Device("urn:x", "water-meter")], shipped_profiles()) == 1
+        assert calibrate(connection, "urn:x", "flow", Calibration(T0, 1.1, 0.0))
+        token = credentials.make_token(connection, "urn:x")
+        grant = credentials.login(connection, _no_seal, Login("", token, ""), moment(T0))
+        assert grant is not None
+        assert grant.identity == "urn:x"
+        assert credentials.still_good(connection, [grant]) == {grant}
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM calibration")
+
+
+def _no_seal() -> Seal:
+    raise AssertionError("a token needs no key")
+
+
+@pytest.mark.parametrize(
+    ("script", "variable", "user"),
+    [
+        ("writer.sql", "PLATFORM_DATABASE_PASSWORD", "headworks_platform"),
+        ("grafana/reader.sql", "GRAFANA_DATABASE_PASSWORD", "grafana"),
+    ],
+)
+def test_the_scripts_for_log_ins_may_run_again(
+    script: str, variable: str, user: str, registered: str, installation: Installation
+) -> None:
+    psql = installation.postgres_bin / "psql"
+    if not psql.exists():
+        pytest.skip("psql comes with Debian's packages, and apt is not there")
+    for password in ("one", "two"):
+        subprocess.run(
+            [psql, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--file={DEPLOY / script}", registered],
+            env={**os.environ, variable: password},
+            check=True,
+        )
+    with connect(registered) as owner:
+        member = "SELECT pg_has_role(%s, %s, 'MEMBER')"
+        group = "headworks_writer" if script == "writer.sql" else "headworks_reader"
+        assert owner.execute(member, (user, group)).fetchall() == [(True,)]
+        owner.execute(f"DROP OWNED BY {user}".encode())
+        owner.execute(f"DROP ROLE {user}".encode())

@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from ruamel.yaml import YAML
@@ -52,7 +53,7 @@ def _volumes(name: str) -> list[list[str]]:
 
 def test_the_services_are_the_whole_platform() -> None:
     assert set(STANDING) == {"timescaledb", "mosquitto", "headworks", "grafana"}
-    assert {"migrate", "grafana-login"} == ONE_SHOT
+    assert {"migrate", "platform-login", "grafana-login"} == ONE_SHOT
 
 
 @pytest.mark.parametrize("name", STANDING)
@@ -81,7 +82,8 @@ def test_dependencies_are_waited_for_and_exist() -> None:
         for other, how in service.get("depends_on", {}).items():
             wanted = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
             assert how == {"condition": wanted}, f"{name} waits for {other}"
-    assert set(SERVICES["headworks"]["depends_on"]) == {"migrate", "mosquitto"}
+    assert set(SERVICES["headworks"]["depends_on"]) == {"platform-login", "mosquitto"}
+    assert set(SERVICES["platform-login"]["depends_on"]) == {"migrate"}
 
 
 def test_only_the_devices_doors_are_open_to_the_network() -> None:
@@ -201,6 +203,12 @@ def test_grafana_logs_in_as_the_reader() -> None:
     granted = re.findall(r"^GRANT (.*) TO (\w+);", sql, re.MULTILINE)
     assert granted == [("headworks_reader", user)]
     assert f"ALTER ROLE {user} SET default_transaction_read_only = on" in sql
+
+
+def test_the_platform_logs_in_as_the_writer() -> None:
+    sql = (DEPLOY / "writer.sql").read_text(encoding="utf-8")
+    user = urlsplit(SERVICES["headworks"]["environment"]["HEADWORKS_DATABASE_URL"]).username
+    assert re.findall(r"^GRANT (.*) TO (\w+);", sql, re.MULTILINE) == [("headworks_writer", user)]
 
 
 def _broker_settings() -> list[tuple[str, str]]:
