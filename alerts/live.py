@@ -46,6 +46,8 @@ AT_ONCE = 200
 """Devices that are read from the database with one question, at the most."""
 PAST_AT_ONCE = 50_000
 """Readings of the past that are held at a time, about: some 10 MB."""
+CONTACT_SECONDS = 60.0
+"""How often it is judged who is heard of; so long after a start the backlog has time to come in."""
 SCAN_SECONDS = 1.0
 """How often the uplink log is asked for what did not come by hand-over."""
 
@@ -67,6 +69,8 @@ class Ports:
     record: Callable[[Sequence[AlarmChange], int, Sequence[Announcement]], None]
     lead: Callable[[], bool]
     """Whether this process is the one that judges. Lost with the connection that holds it; `record` then refuses."""
+    contact: Callable[[], Sequence[AlarmChange]] = tuple
+    """Judge who is heard of (`alerts.contact`), at this moment; what the journal lacks of that."""
 
 
 class Announcer(Protocol):
@@ -116,6 +120,7 @@ class LiveEngine:
         self._again: dict[str, Instant] = {}
         self._portion = 1
         self._leading = False
+        self._contact_at = 0.0  # set anew when this begins to lead
         self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -181,6 +186,7 @@ class LiveEngine:
                     self._scan(everything=closing or asked)
                     scanned_at = now
                 self._write()
+                self._judge_contact(now)
                 if now - refreshed_at >= DEVICES_SECONDS:
                     self._devices.clear()
                     refreshed_at = now
@@ -195,6 +201,13 @@ class LiveEngine:
                     self._caught_up.set()
             if closing:
                 return
+
+    def _judge_contact(self, now: float) -> None:
+        # Only on a journal that has everything: what is not written yet would be found lacking again.
+        if now - self._contact_at >= CONTACT_SECONDS and not self._unwritten:
+            self._contact_at = now
+            self._unwritten.extend(self._ports.contact())
+            self._write()
 
     def _take_over(self) -> None:
         with self._changed:
@@ -213,6 +226,7 @@ class LiveEngine:
             log.info("engine.leading" if leading else "engine.standby")
             LEADING.set(leading)
             self._leading = leading
+            self._contact_at = self._monotonic()
             if not leading:
                 for identity in self._met:
                     self._engine.forget(identity)

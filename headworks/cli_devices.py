@@ -16,7 +16,7 @@ from devices.document import suggest
 from devices.inventory import check_device, parse_inventory, write_inventory
 from devices.model import Device, moment
 from headworks.cli_profiles import print_profile, print_profiles
-from headworks.cli_register import approve, calibrate, held
+from headworks.cli_register import approve, calibrate, contact, held
 from headworks.keys import KeyFileError, load_seal
 from headworks.profiles import load_profile_files
 from headworks.running import database_url
@@ -29,7 +29,7 @@ app = typer.Typer(
     help="The device registry: add, import, export, list, show, held, approve, calibrate, rotate, retire.",
     no_args_is_help=True,
 )
-for command in (held, approve, calibrate):
+for command in (held, approve, calibrate, contact):
     app.command()(command)
 out = Console(highlight=False)
 _SHORTEST = 8

@@ -1,4 +1,4 @@
-"""`headworks devices held | approve | calibrate`: what happens to a device after it has first spoken."""
+"""`headworks devices held | approve | calibrate | contact`: what happens to a device after it has first spoken."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from headworks.profiles import load_profile_files
 from headworks.redecode import redecode
 from headworks.running import database_url
 from headworks.settings import load_settings
+from storage import contact as store
 from storage import quarantine, registry
 from storage.database import connect
 from storage.quarantine import Selection
@@ -41,6 +42,20 @@ def held(limit: Annotated[int, typer.Option(min=1, help="How many at the most")]
         out.print(table)
     else:
         typer.echo("nobody waits: every device that has sent is registered")
+
+
+def contact(site: Annotated[str | None, typer.Option(help="Only this site")] = None) -> None:
+    """Show who is heard of, and of whom it is known why not: asleep, late, cut off, flat battery, out of coverage."""
+    with connect(database_url(load_settings()), application="headworks devices") as connection:
+        rows = store.states(connection, site)
+    table = Table("site", "tag", "identity", "contact", "since (UTC)", box=None, pad_edge=False)
+    for row in rows:
+        since = "" if row.since is None else f"{row.since:%F %T}"
+        table.add_row(row.site, row.tag, row.identity, row.state.replace("_", " "), since)
+    if rows:
+        out.print(table)
+    else:
+        typer.echo("no active devices: add one with `headworks devices add`", err=True)
 
 
 def approve(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from alerts import contact
 from alerts.live import Ports
 from alerts.rules import Rule
 from devices.alarm import Alarm, AlarmChange, AlarmDefinition, Announcement
 from devices.batch import Changed
 from devices.errors import UnavailableError
 from devices.model import Device, Instant, Reading
+from devices.profile import Profile
+from headworks import clock, contacts
 from headworks.session import Session
 from storage import history, journal, lifecycle
 from storage.database import Connection
@@ -34,8 +37,11 @@ def definition(rule: Rule) -> AlarmDefinition:
 class Journal:
     """The engine's side of the database, over one connection; whoever leads holds its lead by that connection."""
 
-    def __init__(self, session: Session, rules: Sequence[Rule], channels: Sequence[str]) -> None:
+    def __init__(
+        self, session: Session, rules: Sequence[Rule], channels: Sequence[str], profiles: Mapping[str, Profile]
+    ) -> None:
         self._session = session
+        self._profiles = profiles
         self._rules = rules
         self._channels = channels
         self._leading: Connection | None = None
@@ -57,6 +63,7 @@ class Journal:
             self._changed,
             self._record,
             self._lead,
+            self._contact,
         )
 
     def _past(self, since: Mapping[str, Instant | None]) -> Sequence[Reading]:
@@ -89,13 +96,16 @@ class Journal:
 
         self._session.run(work)
 
+    def _contact(self) -> Sequence[AlarmChange]:
+        return self._session.run(lambda one: contacts.judge(one, self._profiles, self._channels, clock.now()))
+
     def _lead(self) -> bool:
         def work(connection: Connection) -> bool:
             if connection is not self._leading:
                 self._leading = connection if journal.lead(connection) else None
                 self._defined = False
             if self._leading is connection and not self._defined:
-                lifecycle.define(connection, [definition(rule) for rule in self._rules])
+                lifecycle.define(connection, [definition(rule) for rule in self._rules] + contact.definitions())
                 self._defined = True
             return self._leading is connection
 

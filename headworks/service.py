@@ -113,7 +113,7 @@ class Platform:
         self._writer = Writer(database_url)
         self._rules = load_rule_files(settings.rules)
         self._telling = Telling(settings, database_url, self._rules)
-        self._journal = Journal(self._judging, self._rules, self._telling.channels)
+        self._journal = Journal(self._judging, self._rules, self._telling.channels, self._profiles)
         ports = self._journal.ports(self._devices)
         self._engine = LiveEngine(self._new_engine(self._rules), ports, self._telling, time.monotonic)
         directory = Directory(self._devices, time.monotonic)

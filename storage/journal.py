@@ -69,6 +69,17 @@ def occurrences(connection: Connection, identities: Sequence[str]) -> list[Alarm
     return [_alarm(row) for row in rows]
 
 
+def active(connection: Connection, rules: Sequence[str]) -> list[Alarm]:
+    """The occurrences of these rules that are on."""
+    with unavailable():
+        rows = connection.execute(
+            f"SELECT {_OCCURRENCE} FROM alarm JOIN device USING (device_id)"  # noqa: S608 - a constant
+            " WHERE rule = ANY(%s) AND cleared_at IS NULL AND NOT retracted ORDER BY raised_at, rule",
+            (list(rules),),
+        ).fetchall()
+    return [_alarm(row) for row in rows]
+
+
 def record(
     connection: Connection,
     changes: Sequence[AlarmChange],
