@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 from typer.testing import CliRunner
 
+from alerts import live
+from alerts.engine import Engine
+from alerts.live import LiveEngine
+from alerts.notify import Notifier
 from devices.alarm import AlarmChange
 from devices.batch import Batch, UplinkRecord
 from devices.model import HOUR, MINUTE, SECOND, Device, Reading, Transport, Uplink, moment
 from devices.profile import shipped_profiles
-from headworks import contacts
+from headworks import clock, contacts
 from headworks.cli import app
+from headworks.judging import Journal
+from headworks.session import Session
 from storage import journal
 from storage.database import Connection, connect
 from storage.registry import register
@@ -128,3 +135,25 @@ def test_the_console_shows_who_is_heard_of(
     lines = [line.split() for line in shown.output.splitlines()[1:]]
     assert [(line[1], " ".join(line[3:5])) for line in lines[:2]][1] == ("P-1", "never heard")
     assert lines[0][3] == "heard"
+
+
+def test_the_live_engine_writes_what_is_judged(
+    connection: Connection, writer: Writer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(connection, 0)
+    for minute in range(1, 25, 5):
+        speak(writer, minute, PUMPS if minute == 1 else PUMPS[1:])
+        look(connection, min(minute, 16))
+    session = Session(database_url, "test")
+    kept = Journal(session, [], [], PROFILES)
+    ports = kept.ports(lambda identities: {one.identity: one for one in PUMPS if one.identity in identities})
+    monkeypatch.setattr(live, "CONTACT_SECONDS", 0.0)
+    monkeypatch.setattr(clock, "now", lambda: T0 + 22 * MINUTE)
+    engine = LiveEngine(Engine([], PROFILES), ports, Notifier([], clock.now, lambda _rule, _device: None), monotonic)
+    engine.start()
+    assert engine.wait_idle(10)
+    engine.close(5)
+    session.close()
+    assert [one.device for one in journal.all_occurrences(connection)] == [PUMPS[0].identity]
+    shown = connection.execute("SELECT title FROM alarm JOIN alarm_rule USING (rule)").fetchall()
+    assert shown == [("Device silent",)]
