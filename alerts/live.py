@@ -48,6 +48,8 @@ PAST_AT_ONCE = 50_000
 """Readings of the past that are held at a time, about: some 10 MB."""
 CONTACT_SECONDS = 60.0
 """How often it is judged who is heard of; so long after a start the backlog has time to come in."""
+CONTACT_SHARE = 20
+"""With a large fleet that takes its time: at most one part in so many is spent on it, so that readings do not wait."""
 SCAN_SECONDS = 1.0
 """How often the uplink log is asked for what did not come by hand-over."""
 
@@ -121,6 +123,7 @@ class LiveEngine:
         self._portion = 1
         self._leading = False
         self._contact_at = 0.0  # set anew when this begins to lead
+        self._contact_pause = CONTACT_SECONDS
         self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -204,9 +207,10 @@ class LiveEngine:
 
     def _judge_contact(self, now: float) -> None:
         # Only on a journal that has everything: what is not written yet would be found lacking again.
-        if now - self._contact_at >= CONTACT_SECONDS and not self._unwritten:
+        if now - self._contact_at >= self._contact_pause and not self._unwritten:
             self._contact_at = now
             self._unwritten.extend(self._ports.contact())
+            self._contact_pause = max(CONTACT_SECONDS, CONTACT_SHARE * (self._monotonic() - now))
             self._write()
 
     def _take_over(self) -> None:
