@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite
+from math import fsum, isfinite
 
 from alerts.expression import (
     Arithmetic,
@@ -51,6 +51,7 @@ _CALCULATIONS: dict[str, Callable[[float, float], float]] = {
     "*": operator.mul,
     "/": operator.truediv,
 }
+_CHOICES: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "sum": fsum}
 _CLEARING = {">": -1.0, ">=": -1.0, "<": 1.0, "<=": 1.0}
 """Which way a threshold moves so that its comparison holds for longer."""
 
@@ -178,7 +179,7 @@ def _call(node: Call, slots: Slots) -> Calculate:
     if node.function == "abs":
         only = arguments[0]
         return lambda values: None if (number := only(values)) is None else abs(number)
-    choose: Callable[[list[float]], float] = min if node.function == "min" else max
+    choose: Callable[[list[float]], float] = _CHOICES[node.function]
 
     def call(values: Values) -> float | None:
         numbers: list[float] = []

@@ -21,6 +21,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from alerts.evaluation import CompiledRule, Plan, RuleState, active, sample_time
+from alerts.groups import VALID_INTERVALS, Groups, Mates, judge_watch
 from alerts.occurrences import difference
 from alerts.rules import Rule
 from alerts.track import Track
@@ -39,9 +40,6 @@ windows would have held something there (`alerts.functions.LONGEST_WINDOW`)."""
 Journal = Callable[[str], Sequence[Alarm]]
 """A device's occurrences that were not retracted, with every change that `apply` has returned so far."""
 
-VALID_INTERVALS = 2
-"""How many reporting intervals of the profile a value stands: one uplink may be lost before a value is unknown."""
-
 _DIGESTS = 4
 """How many of a device's last deliveries are recognised when they are repeated."""
 
@@ -52,7 +50,7 @@ def judge(rule: Rule, device: Device, profile: Profile, readings: Iterable[Readi
     Readings of other devices are ignored; a rule that is not for this device, or that can never call on it, has no
     occurrences.
     """
-    if not rule.fits(device, profile) or rule.idle(device, profile) is not None:
+    if not rule.fits(device, profile) or rule.idle(profile.metrics, device.design) is not None:
         return []
     plan = Plan([rule], VALID_INTERVALS * profile.reporting.interval, profile.rollovers)
     own = plan.relevant(reading for reading in readings if reading.device == device.identity)
@@ -90,6 +88,7 @@ class Engine:
         self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}
         self._places: dict[tuple[object, ...], Plan] = {}
         self._by_tag = any(rule.applies_to.tag is not None for rule in rules)
+        self._groups = Groups(rules, profiles)
         self._needed = sorted({o.name.removeprefix("design.") for rule in rules for o in rule.given})
         self._idle: dict[str, dict[str, str]] = {}
         self._by_design = sorted({name for rule in rules for name in rule.applies_to.design_names})
@@ -113,7 +112,7 @@ class Engine:
     def idle(self) -> Mapping[str, Mapping[str, str]]:
         """Rules that can never call on some of the devices that they are for, as a metric or a nameplate entry is
         missing: the reasons, each with the first such device that was heard of."""
-        return MappingProxyType(self._idle)
+        return MappingProxyType({**self._idle, **self._groups.idle})
 
     @property
     def skipped(self) -> Mapping[str, str]:
@@ -123,6 +122,7 @@ class Engine:
     def forget(self, identity: str) -> None:
         """Drop what is known of a device; it is built again from history and journal when it is heard of next."""
         self._tracks.pop(identity, None)
+        self._groups.forget(identity)
 
     def apply(
         self,
@@ -131,13 +131,15 @@ class Engine:
         history: History,
         journal: Journal,
         cut: Cut = lambda _: False,
+        mates: Mates = lambda _: (),
     ) -> list[AlarmChange]:
         """Judge readings that were committed, and return what has to change in the journal.
 
         Any order, any repetition and any partition into calls ends in the same journal, once everything that was
         committed has been handed in at least once. `history` and `journal` are asked only for a device that is new here
         and for late readings. Where one of them raises, the error passes through, nothing of this call is returned, and
-        its devices are forgotten: hand the same readings in again later.
+        its devices are forgotten: hand the same readings in again later. `mates` gives the devices of a site, for rules
+        on groups of them.
         """
         groups: dict[str, list[Reading]] = {}
         for reading in readings:
@@ -152,6 +154,10 @@ class Engine:
                 track = self._track(identity, devices.get(identity))
                 if track is not None:
                     changes += self._judge(track, group, history, journal, cut)
+            if self._groups:
+                for watch in self._groups.of(groups, devices, mates):
+                    own = [one for identity in watch.scope.identities for one in groups.get(identity, ())]
+                    changes += judge_watch(watch, own, self._judge, history, journal, cut)
         except BaseException:
             for identity in groups:
                 self.forget(identity)
@@ -335,7 +341,7 @@ class Engine:
         return (by_tag, by_design, tuple(name in device.design for name in self._needed))
 
     def _can_call(self, rule: Rule, device: Device, profile: Profile) -> bool:
-        why = rule.idle(device, profile)
+        why = rule.idle(profile.metrics, device.design)
         if why is not None:
             self._idle.setdefault(rule.rule, {}).setdefault(f"{profile.profile}: {why}", device.identity)
         return why is None

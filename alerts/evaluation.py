@@ -92,8 +92,7 @@ class CompiledRule:
         self.validity = rule.validity or validity
         self.on_delay = rule.on_delay
         self.off_delay = rule.off_delay
-        self.shown = slots[rule.shown]
-        self.limit = _limit(condition.leading, rule.shown, slots)
+        self.shown, self.limit = _shown(rule, slots)
 
     def why(self, values: Sequence[float | None]) -> str | None:
         """Why the condition cannot be calculated though everything that it reads is there; None if that is not so."""
@@ -126,7 +125,7 @@ class CompiledRule:
         if alarm is not None:
             return None, replace(alarm, cleared_at=at)
         rule = self.rule
-        value = values[self.shown]
+        value = self.shown(values)
         words = rule.words(value, self.limit(values))
         raised = Alarm(rule.rule, device, rule.priority, words, since, at, None, value)
         return RuleState(raised, None, 0, at, known=True), raised
@@ -373,6 +372,16 @@ def _number(value: object) -> float | None:
 def _expires(read: Read) -> bool:
     """Whether its value stands only for the validity: windows and ages have a time of their own."""
     return isinstance(read, Operand) or read.function in ("previous", "quality")
+
+
+def _shown(rule: Rule, slots: Slots) -> tuple[Calculate, Calculate]:
+    """What an alarm shows the value of, and its limit."""
+    leading = rule.parsed.leading
+    if rule.shows_calculated and leading is not None:
+        is_measured = any(not operand.is_given for operand in operands(leading.left))
+        sides = (leading.left, leading.right) if is_measured else (leading.right, leading.left)
+        return calculation(sides[0], slots), calculation(sides[1], slots)
+    return itemgetter(slots[rule.shown]), _limit(leading, rule.shown, slots)
 
 
 def _limit(leading: Comparison | None, shown: str, slots: Slots) -> Calculate:

@@ -29,7 +29,7 @@ class Number:
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A metric of the catalogue, `design.<name>` (an entry of the device's nameplate) or `setpoint.<name>` (one of the
-    rule's own)."""
+    rule's own). In a rule on a group `<role>.<metric>` and `design.<role>.<name>`."""
 
     name: str
     unit: str | None = None
@@ -37,7 +37,7 @@ class Operand:
     @property
     def is_given(self) -> bool:
         """Whether it is of the nameplate or the rule, which never goes stale; else it is measured."""
-        return "." in self.name
+        return self.name.startswith(("design.", "setpoint."))
 
     @property
     def subject(self) -> str:
@@ -65,7 +65,7 @@ class Feature:
     @property
     def kind(self) -> str:
         """The window's kind in `alerts.windows.KINDS`."""
-        return "increase" if self.function == "rate" and self.metric in COUNTERS else self.function
+        return "increase" if self.function == "rate" and plain(self.metric) in COUNTERS else self.function
 
     @property
     def is_given(self) -> bool:
@@ -75,7 +75,7 @@ class Feature:
     @property
     def unit(self) -> str:
         """Of the metric; per hour for a rate or slope, seconds for an age."""
-        unit = CATALOGUE[self.metric].unit
+        unit = CATALOGUE[plain(self.metric)].unit
         match self.function:
             case "rate" | "slope":
                 return f"{unit}/h"
@@ -116,7 +116,8 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function of numbers; `text` is how the rule writes it."""
+    """A function of numbers; `text` is how the rule writes it. `sum`, `min` and `max` of one number are over the
+    devices of the role that it names, and stand in rules on a group only (`alerts.groups`)."""
 
     function: str
     arguments: tuple[Numeric, ...]
@@ -263,6 +264,11 @@ class Condition:
 def metric_of(read: Read) -> str:
     """The metric that something measured comes from."""
     return read.metric if isinstance(read, Feature) else read.name
+
+
+def plain(metric: str) -> str:
+    """A metric's name in the catalogue, without the role of who measures it."""
+    return metric.rpartition(".")[2]
 
 
 def relaxes(subject: str, comparison: Comparison) -> bool:

@@ -76,5 +76,8 @@ PHYSICS = {
 CHOICES: dict[str, tuple[int, int]] = {"abs": (1, 1), "min": (2, 8), "max": (2, 8)}
 """Functions whose result is in the unit of their arguments, with the least and the largest number of them."""
 
+AGGREGATES = ("sum", "min", "max")
+"""Functions over the devices of one role, in rules on a group."""
+
 NAMES = tuple(dict.fromkeys([*CHOICES, *WINDOWS, *PAST, *PHYSICS]))
 """Every function."""

@@ -9,6 +9,9 @@ executed: what runs are the closures that `alerts.closures` builds from the tree
                 | abs(number) | min(number, number) | max(number, number) | a function of alerts.physics
                 | avg min max rate stdev count slope span (metric, 'window') | previous(metric) | age(metric)
                 | quality(metric)
+
+In a rule on a group a metric is `<role>.<metric>`, a nameplate entry `<role>.design.<name>` (`design.<name>` is that
+of the device which the alarm is about), and a role that may be several devices stands in `sum()`, `min()` or `max()`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from alerts.expression import (
     Arithmetic,
@@ -34,8 +38,10 @@ from alerts.expression import (
     Operand,
     Truth,
     operands,
+    plain,
 )
 from alerts.functions import (
+    AGGREGATES,
     CHOICES,
     LONGEST_WINDOW,
     NAMES,
@@ -76,11 +82,13 @@ _ALLOWED = (
 
 SetPoints = Mapping[str, str | None]
 """The names that `setpoint.<name>` may have, each with its unit (None fits all)."""
+Roles = Mapping[str, bool]
+"""The roles of a rule on a group; whether each may be several devices."""
 
 
-def parse_condition(text: str, setpoints: SetPoints | None = None) -> Condition:
+def parse_condition(text: str, setpoints: SetPoints | None = None, roles: Roles | None = None) -> Condition:
     """Read a condition; `ConditionError` with the column (from 1) and a suggestion where it is none."""
-    reader, tree = _parsed(text, setpoints or {})
+    reader, tree = _parsed(text, setpoints or {}, roles or {})
     condition = Condition(text, reader.truth(tree, 0))
     if not condition.metrics:
         raise ConditionError("the condition names no metric, so no reading could ever decide it")
@@ -110,7 +118,7 @@ def parse_setpoint(value: float | str) -> tuple[Numeric, str | None]:
     return node, unit
 
 
-def _parsed(text: str, setpoints: SetPoints) -> tuple[_Reader, ast.expr]:
+def _parsed(text: str, setpoints: SetPoints, roles: Roles = MappingProxyType({})) -> tuple[_Reader, ast.expr]:
     if len(text) > MAX_LENGTH:
         raise ConditionError(f"the condition has {len(text)} characters; at most {MAX_LENGTH} are taken")
     # In brackets, so that a condition may run over several lines of YAML.
@@ -124,7 +132,7 @@ def _parsed(text: str, setpoints: SetPoints) -> tuple[_Reader, ast.expr]:
         raise ConditionError(f"column {column}: not a condition ({error.msg}){_hint(text)}") from error
     except (Warning, ValueError, MemoryError, RecursionError) as error:
         raise ConditionError(f"not a condition: {error or 'nested too deeply'}") from error
-    return _Reader(source, setpoints), tree.body
+    return _Reader(source, setpoints, roles), tree.body
 
 
 def _only_design(node: Truth | Numeric, why: str) -> None:
@@ -162,9 +170,12 @@ def _quantity(text: str) -> Number:
 class _Reader:
     """From Python's tree to ours; whatever is not named here is refused."""
 
-    def __init__(self, source: str, setpoints: SetPoints) -> None:
+    def __init__(self, source: str, setpoints: SetPoints, roles: Roles) -> None:
         self._source = source
         self._setpoints = setpoints
+        self._roles = roles
+        self._gathered: set[str] | None = None
+        """Within `sum()`, `min()` or `max()` over devices: the roles of several devices named there."""
 
     def truth(self, node: ast.expr, depth: int) -> Truth:
         """A condition."""
@@ -179,16 +190,21 @@ class _Reader:
                 return self._comparison(node, depth)
             case ast.Call(func=ast.Name(id="changed")):
                 metric = self._metric(node)
-                return Comparison(
-                    "!=", Operand(metric, CATALOGUE[metric].unit), Feature("previous", metric), CATALOGUE[metric].unit
-                )
+                unit = CATALOGUE[plain(metric)].unit
+                return Comparison("!=", Operand(metric, unit), Feature("previous", metric), unit)
+            case ast.Attribute(value=ast.Name(id=role)) if role in self._roles:
+                return self._state(node, depth)
             case ast.Name() | ast.Call(func=ast.Name(id="previous")):
-                operand, unit = self.number(node, depth)
-                if unit != STATE:
-                    text = self._text(node)
-                    raise self._error(node, f"‘{text}’ is a quantity in {unit}: compare it, as in {text} > 1")
-                return Comparison("!=", operand, Number(0.0), unit)
+                return self._state(node, depth)
         raise self._error(node, f"{self._name(node)} is not a condition; compare it with something, as in flow > 1")
+
+    def _state(self, node: ast.expr, depth: int) -> Truth:
+        """A state by itself: true where it is not zero."""
+        operand, unit = self.number(node, depth)
+        if unit != STATE:
+            text = self._text(node)
+            raise self._error(node, f"‘{text}’ is a quantity in {unit}: compare it, as in {text} > 1")
+        return Comparison("!=", operand, Number(0.0), unit)
 
     def number(self, node: ast.expr, depth: int) -> tuple[Numeric, str | None]:
         """A number with its unit: None where it has none or where it is not known."""
@@ -203,7 +219,15 @@ class _Reader:
                 if node.id not in CATALOGUE:
                     hint = suggest(node.id, [*CATALOGUE, *NAMES])
                     raise self._error(node, f"unknown metric ‘{node.id}’{hint}")
-                return Operand(node.id, CATALOGUE[node.id].unit), CATALOGUE[node.id].unit
+                name = self._measured(node)
+                return Operand(name, CATALOGUE[node.id].unit), CATALOGUE[node.id].unit
+            case ast.Attribute(value=ast.Attribute(value=ast.Name(), attr="design")) if self._roles and _NAME.fullmatch(
+                node.attr
+            ):
+                return self._given_of_role(node)
+            case ast.Attribute(value=ast.Name(id=role)) if self._roles and role not in ("design", "setpoint"):
+                name = self._measured(node)
+                return Operand(name, CATALOGUE[node.attr].unit), CATALOGUE[node.attr].unit
             case ast.Attribute(value=ast.Name(id="design" | "setpoint")) if _NAME.fullmatch(node.attr):
                 return self._given(node)
             case ast.UnaryOp(op=ast.USub()):
@@ -226,6 +250,58 @@ class _Reader:
             known = list(self._setpoints)
             raise self._error(node, f"the rule has no set-point ‘{node.attr}’{suggest(node.attr, known)}")
         return Operand(name, unit), unit
+
+    def _given_of_role(self, node: ast.Attribute) -> tuple[Numeric, str | None]:
+        assert isinstance(node.value, ast.Attribute)
+        assert isinstance(node.value.value, ast.Name)
+        role = self._role(node.value.value, self._text(node))
+        unit = RATED.get(node.attr)
+        return Operand(f"design.{role}.{node.attr}", unit), unit
+
+    def _measured(self, node: ast.expr) -> str:
+        """The metric that a name stands for: of the device, or in a rule on a group of a role."""
+        match node:
+            case ast.Name(id=metric):
+                if self._roles:
+                    role = next(iter(self._roles))
+                    raise self._error(node, f"whose {metric}? Write the role before it, as in {role}.{metric}")
+                role = ""
+            case ast.Attribute(value=ast.Name() as owner, attr=metric) if self._roles:
+                role = self._role(owner, self._text(node)) + "."
+            case _:
+                raise self._error(node, f"{self._name(node)} is no metric")
+        if metric not in CATALOGUE:
+            raise self._error(node, f"unknown metric ‘{metric}’{suggest(metric, list(CATALOGUE))}")
+        return role + metric
+
+    def _role(self, node: ast.Name, text: str) -> str:
+        if node.id not in self._roles:
+            raise self._error(node, f"the rule has no role ‘{node.id}’{suggest(node.id, list(self._roles))}")
+        if self._roles[node.id]:
+            if self._gathered is None:
+                raise self._error(
+                    node, f"‘{node.id}’ may be several devices: say sum({text}), min({text}) or max({text})"
+                )
+            self._gathered.add(node.id)
+        return node.id
+
+    def _aggregate(self, node: ast.Call, name: str, depth: int) -> tuple[Numeric, str | None]:
+        """A sum, minimum or maximum over the devices of a role."""
+        if self._gathered is not None:
+            raise self._error(node, f"{name}() over devices stands within another one")
+        self._gathered = set()
+        try:
+            argument, unit = self.number(node.args[0], depth + 1)
+            if len(self._gathered) != 1:
+                many = [role for role, several in self._roles.items() if several]
+                raise self._error(
+                    node,
+                    f"{name}() over devices takes one number of one role of several devices"
+                    + (f", as in {name}({many[0]}.flow)" if many else "; no role has several: true"),
+                )
+        finally:
+            self._gathered = None
+        return Call(name, (argument,), self._text(node)), unit
 
     def _comparison(self, node: ast.Compare, depth: int) -> Truth:
         read = [self.number(operand, depth + 1) for operand in (node.left, *node.comparators)]
@@ -255,6 +331,8 @@ class _Reader:
     def _call(self, node: ast.Call, depth: int) -> tuple[Numeric, str | None]:
         assert isinstance(node.func, ast.Name)
         name = node.func.id
+        if self._roles and name in AGGREGATES and len(node.args) == 1 and not node.keywords:
+            return self._aggregate(node, name, depth)
         if name not in NAMES:
             raise self._error(node, f"unknown function ‘{name}’{suggest(name, NAMES)}; there are {', '.join(NAMES)}")
         if name == "changed":
@@ -304,11 +382,9 @@ class _Reader:
         first = node.args[0] if node.args else None
         if node.keywords or (node.func.id in PAST and len(node.args) != 1):
             raise self._error(node, f"{node.func.id}() takes one metric, as in {node.func.id}(flow)")
-        if not isinstance(first, ast.Name):
+        if not isinstance(first, ast.Name) and not (self._roles and isinstance(first, ast.Attribute)):
             raise self._error(first or node, f"{node.func.id}() takes the name of a metric; calculate with its result")
-        if first.id not in CATALOGUE:
-            raise self._error(first, f"unknown metric ‘{first.id}’{suggest(first.id, list(CATALOGUE))}")
-        return first.id
+        return self._measured(first)
 
     def _is_window(self, node: ast.Call) -> bool:
         last = node.args[1] if len(node.args) == 2 else None

@@ -48,6 +48,8 @@ PAST_AT_ONCE = 50_000
 """Readings of the past that are held at a time, about: some 10 MB."""
 CONTACT_SECONDS = 60.0
 """How often it is judged who is heard of; so long after a start the backlog has time to come in."""
+MATES_SHARE = 50
+"""At most one part in so many of the time is spent on reading who belongs to a group."""
 CONTACT_SHARE = 20
 """With a large fleet that takes its time: at most one part in so many is spent on it, so that readings do not wait."""
 SCAN_SECONDS = 1.0
@@ -71,6 +73,8 @@ class Ports:
     record: Callable[[Sequence[AlarmChange], int, Sequence[Announcement]], None]
     lead: Callable[[], bool]
     """Whether this process is the one that judges. Lost with the connection that holds it; `record` then refuses."""
+    mates: Callable[[str], Sequence[Device]] = lambda _: ()
+    """The devices of a site, for rules on groups."""
     contact: Callable[[], Sequence[AlarmChange]] = tuple
     """Judge who is heard of (`alerts.contact`), at this moment; what the journal lacks of that."""
 
@@ -106,6 +110,8 @@ class LiveEngine:
         self._unwritten: list[AlarmChange] = []
         self._written: int | None = None
         self._devices: dict[str, Device] = {}
+        self._mates: dict[str, Sequence[Device]] = {}
+        self._mates_until = 0.0
         # Transactions that the last scan saw and that had not been handed over: perhaps on their way, so they get until
         # the next scan.
         self._late: set[int] = set()
@@ -336,7 +342,9 @@ class LiveEngine:
                 self._first[identity] = min(first, self._unjudged.get(identity, first))
             for identities in self._portions(left):
                 part = [reading for identity in identities for reading in left[identity]]
-                changes = self._engine.apply(part, self._devices, self._history, self._journal, self._cuts.__contains__)
+                changes = self._engine.apply(
+                    part, self._devices, self._history, self._journal, self._is_cut, self._of_site
+                )
                 JUDGED.inc(len(part))
                 self._unwritten.extend(changes)
                 for identity in identities:
@@ -386,8 +394,24 @@ class LiveEngine:
             return self._pasts[identity]
         # Of a late reading: as far before it as is needed to judge it.
         asked = {identity: self._first.get(identity)}
-        self._cuts = set(self._ports.cut(asked))
+        self._cuts.discard(identity)
+        self._cuts.update(self._ports.cut(asked))
         return self._ports.past(asked)
+
+    def _is_cut(self, identity: str) -> bool:
+        return identity in self._cuts
+
+    def _of_site(self, site: str) -> Sequence[Device]:
+        """The devices of a site, as they were a short while ago; the larger the plant, the longer."""
+        now = self._monotonic()
+        if now >= self._mates_until:
+            self._mates.clear()
+            self._mates_until = now + DEVICES_SECONDS
+        found = self._mates.get(site)
+        if found is None:
+            found = self._mates[site] = self._ports.mates(site)
+            self._mates_until = max(self._mates_until, now + MATES_SHARE * (self._monotonic() - now))
+        return found
 
     def _journal(self, identity: str) -> Sequence[Alarm]:
         """What the journal holds, with what is judged and not yet written."""

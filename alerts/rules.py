@@ -9,20 +9,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from importlib.resources import files
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from alerts.closures import strict
 from alerts.expression import (
     Condition,
-    ConditionError,
     Deadbands,
     Numeric,
     Operand,
@@ -30,15 +28,17 @@ from alerts.expression import (
     can_hold,
     metric_of,
     operands,
+    plain,
 )
 from alerts.functions import LONGEST_WINDOW
-from alerts.grammar import SetPoints, parse_condition, parse_selection, parse_setpoint
+from alerts.grammar import SetPoints, parse_condition, parse_setpoint
+from alerts.selection import AppliesTo, Group, read
 from devices.alarm import Priority
 from devices.document import DocumentError, DocumentModel, Positions, load_yaml, suggest, validate
 from devices.duration import Duration, format_duration
 from devices.metrics import CATALOGUE
 from devices.model import Device, Instant, instant
-from devices.profile import Kind, Profile
+from devices.profile import Profile
 
 SEVERITIES = {Priority.LOW: (1, 333), Priority.MEDIUM: (334, 666), Priority.HIGH: (667, 1000)}
 """The band of OPC UA severities that each priority stands for (OPC UA Part 9, per standard, unverified)."""
@@ -51,16 +51,6 @@ MESSAGE_FIELDS = ("value", "limit", "unit")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
-Parsed = TypeVar("Parsed")
-
-
-def _read(parse: Callable[[Any], Parsed], value: object) -> Parsed:
-    try:
-        return parse(value)
-    except ConditionError as error:
-        raise ValueError(str(error)) from error
-
-
 def _instant(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return value  # a model that is read again
@@ -69,12 +59,6 @@ def _instant(value: object) -> object:
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError("write an instant with its zone, as in 2026-11-23T08:00:00Z")
     return instant(value)
-
-
-def _selected(selection: Condition, device: Device) -> bool:
-    names = [operand.name for operand in selection.operands]
-    slots = {name: number for number, name in enumerate(names)}
-    return strict(selection, slots)([device.design.get(name.removeprefix("design.")) for name in names]) is True
 
 
 class AlarmClass(StrEnum):
@@ -89,42 +73,6 @@ class AlarmClass(StrEnum):
     """The device itself: its battery, its radio, its sensors."""
 
 
-class AppliesTo(DocumentModel):
-    """Which devices a rule is for: those that fit everything named here; all devices if nothing is."""
-
-    kind: Kind | None = None
-    profiles: tuple[str, ...] = ()
-    site: str | None = None
-    tag: str | None = Field(default=None, description="A pattern for the tag, as in P-1* (* any text, ? any character)")
-    design: str | None = Field(
-        default=None, description="A condition on the nameplate alone, as in design.rated_power > 200"
-    )
-
-    @field_validator("design", mode="after")
-    @classmethod
-    def _design_fits(cls, design: str | None) -> str | None:
-        return None if design is None else _read(parse_selection, design).text
-
-    @cached_property
-    def _selection(self) -> Condition | None:
-        return None if self.design is None else parse_selection(self.design)
-
-    @property
-    def design_names(self) -> tuple[str, ...]:
-        """The nameplate entries that choose."""
-        return () if self._selection is None else self._selection.design
-
-    def covers(self, device: Device, kind: Kind | None) -> bool:
-        """Whether a device is meant; a nameplate entry that it does not have fits nothing."""
-        return (
-            (self.kind is None or self.kind is kind)
-            and (not self.profiles or device.profile in self.profiles)
-            and (self.site is None or self.site == device.site)
-            and (self.tag is None or fnmatchcase(device.tag, self.tag))
-            and (self._selection is None or _selected(self._selection, device))
-        )
-
-
 class SetPoint(DocumentModel):
     """A threshold by name: a number, a quantity (`6.4 mm/s`), or numbers and design.<name> (`0.9 * design.pn`)."""
 
@@ -136,7 +84,7 @@ class SetPoint(DocumentModel):
     def _value_fits(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and not math.isfinite(value):
             raise ValueError("a set-point is a finite number")
-        _read(parse_setpoint, value)
+        read(parse_setpoint, value)
         return value
 
 
@@ -156,7 +104,7 @@ class Override(DocumentModel):
     @classmethod
     def _setpoints_fit(cls, setpoints: dict[str, float | str]) -> dict[str, float | str]:
         for value in setpoints.values():
-            _read(parse_setpoint, value)
+            read(parse_setpoint, value)
         return setpoints
 
     def covers(self, device: Device) -> bool:
@@ -211,6 +159,9 @@ class Rule(DocumentModel):
         default_factory=dict, description="Thresholds that the condition names setpoint.<name>, with their defaults"
     )
     overrides: tuple[Override, ...] = Field(default=(), description="Set-points of single devices, with their history")
+    group: Group | None = Field(
+        default=None, description="Devices that are judged together; the condition then names <role>.<metric>"
+    )
     condition: str
     deadband: Annotated[float | dict[str, float], BeforeValidator(_deadband)] = Field(
         default=0.0,
@@ -248,6 +199,13 @@ class Rule(DocumentModel):
                 raise ValueError(f"‘{name}’ is no name for a set-point: use lower case letters, digits and _")
         return setpoints
 
+    @field_validator("group", mode="after")
+    @classmethod
+    def _roles_choose(cls, group: Group | None, info: ValidationInfo) -> Group | None:
+        if group is not None and info.data.get("applies_to", AppliesTo()) != AppliesTo():
+            raise ValueError("a rule on a group chooses its devices by their roles: leave applies_to out")
+        return group
+
     @field_validator("overrides", mode="after")
     @classmethod
     def _overrides_fit(cls, overrides: tuple[Override, ...], info: ValidationInfo) -> tuple[Override, ...]:
@@ -264,8 +222,13 @@ class Rule(DocumentModel):
     @field_validator("condition", mode="after")
     @classmethod
     def _condition_fits(cls, text: str, info: ValidationInfo) -> str:
-        if "setpoints" in info.data:
-            condition = _read(partial(parse_condition, setpoints=_units(info.data["setpoints"])), text)
+        if "setpoints" in info.data and "group" in info.data:
+            roles = _roles(info.data.get("group"))
+            condition = read(partial(parse_condition, setpoints=_units(info.data["setpoints"]), roles=roles), text)
+            named_roles = {name.partition(".")[0] for name in condition.metrics}
+            unused = [role for role in roles if role not in named_roles]
+            if unused:
+                raise ValueError(f"the role ‘{unused[0]}’ is not in the condition: write {unused[0]}.<metric>")
             named = {operand.name for operand in condition.operands}
             for name in info.data["setpoints"]:
                 if f"setpoint.{name}" not in named:
@@ -277,7 +240,7 @@ class Rule(DocumentModel):
     def _deadband_fits(cls, deadband: float | dict[str, float], info: ValidationInfo) -> float | dict[str, float]:
         condition = _parsed(info)
         if condition is not None:
-            _read(condition.deadbands, deadband)
+            read(condition.deadbands, deadband)
         return deadband
 
     @field_validator("metric", mode="after")
@@ -343,7 +306,7 @@ class Rule(DocumentModel):
     @cached_property
     def parsed(self) -> Condition:
         """The condition as a tree."""
-        return parse_condition(self.condition, _units(self.setpoints))
+        return parse_condition(self.condition, _units(self.setpoints), _roles(self.group))
 
     @cached_property
     def given(self) -> tuple[Read, ...]:
@@ -367,32 +330,39 @@ class Rule(DocumentModel):
         """What an alarm of this rule shows the value of: a metric, or a feature of one."""
         return self.metric or self.parsed.leading_read.name
 
+    @property
+    def shows_calculated(self) -> bool:
+        """Whether an alarm shows what the leading comparison compares, as it is of several devices."""
+        return self.group is not None and self.metric is None
+
     @cached_property
     def shown_metric(self) -> str:
         """The metric that an alarm of this rule is about."""
-        return metric_of(self._shown_read)
+        return plain(metric_of(self._shown_read))
 
     @cached_property
     def shown_unit(self) -> str:
         """The unit of what is shown; empty for a plain number."""
-        unit = self._shown_read.unit
+        leading = self.parsed.leading
+        unit = leading.unit if self.shows_calculated and leading is not None else self._shown_read.unit
         return "" if unit in (None, "1", "quality") else str(unit)
 
     @property
     def _shown_read(self) -> Read:
         named = (operand for operand in self.parsed.operands if operand.name == self.metric)
-        if self.metric in CATALOGUE:
-            return Operand(self.metric, CATALOGUE[self.metric].unit)
+        if self.metric is not None and self.metric in self.parsed.metrics:
+            return Operand(self.metric, CATALOGUE[plain(self.metric)].unit)
         return next(named, self.parsed.leading_read)
 
     def fits(self, device: Device, profile: Profile) -> bool:
-        """Whether the rule is for this device."""
-        return self.applies_to.covers(device, profile.kind)
+        """Whether the rule is for this device by itself; a rule on a group is for none."""
+        return self.group is None and self.applies_to.covers(device, profile.kind)
 
-    def idle(self, device: Device, profile: Profile) -> str | None:
-        """Why the rule can never call on a device that it is for: what it needs is not there. None if it can."""
-        missing = [name for name in self.parsed.metrics if name not in profile.metrics]
-        missing += [operand.name for operand in self.given if operand.name.removeprefix("design.") not in device.design]
+    def idle(self, metrics: Collection[str], design: Collection[str]) -> str | None:
+        """Why the rule can never call on a device that it is for and that has these metrics and nameplate entries: what
+        it needs is not there. None if it can."""
+        missing = [name for name in self.parsed.metrics if name not in metrics]
+        missing += [operand.name for operand in self.given if operand.name.removeprefix("design.") not in design]
         lost = set(missing)
         for name in self.setpoints:
             if not self.overrides and any(operand.name in lost for operand in operands(self.setpoint(name))):
@@ -413,9 +383,13 @@ def _units(setpoints: Mapping[str, SetPoint]) -> SetPoints:
 
 def _parsed(info: ValidationInfo) -> Condition | None:
     """The condition, if it was valid."""
-    if "condition" not in info.data or "setpoints" not in info.data:
+    if not {"condition", "setpoints", "group"} <= info.data.keys():
         return None
-    return parse_condition(info.data["condition"], _units(info.data["setpoints"]))
+    return parse_condition(info.data["condition"], _units(info.data["setpoints"]), _roles(info.data["group"]))
+
+
+def _roles(group: Group | None) -> dict[str, bool]:
+    return {} if group is None else group.severals
 
 
 def _readable(value: float | None) -> str:

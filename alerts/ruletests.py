@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from alerts.engine import Engine, judge
+from alerts.expression import plain
+from alerts.groups import compose, judge_group
 from alerts.occurrences import applied
 from alerts.rules import Rule
 from devices.alarm import Alarm, ChangeKind
@@ -87,6 +90,7 @@ class Late(DocumentModel):
     since: Annotated[Duration, Field(ge=0)]
     until: Duration
     by: Annotated[Duration, Field(gt=0)]
+    device: str | None = Field(default=None, description="Only this one's; every device's if absent")
 
 
 class Expected(DocumentModel):
@@ -106,7 +110,21 @@ class TestedDevice(DocumentModel):
     identity: str = "device-under-test"
     tag: str = ""
     site: str = ""
+    area: str = ""
+    unit: str = ""
     design: dict[str, float] = Field(default_factory=dict)
+
+    def device(self) -> Device:
+        """As the registry has it."""
+        return Device(
+            self.identity,
+            self.profile,
+            tag=self.tag,
+            site=self.site,
+            area=self.area,
+            unit=self.unit,
+            design=self.design,
+        )
 
 
 def _series(value: object) -> object:
@@ -130,8 +148,8 @@ class Case(DocumentModel):
     @classmethod
     def _metrics_exist(cls, series: dict[str, Series]) -> dict[str, Series]:
         for name in series:
-            if name not in CATALOGUE:
-                raise ValueError(f"unknown metric ‘{name}’{suggest(name, list(CATALOGUE))}")
+            if plain(name) not in CATALOGUE:
+                raise ValueError(f"unknown metric ‘{name}’{suggest(plain(name), list(CATALOGUE))}")
         return series
 
 
@@ -139,9 +157,27 @@ class RuleTests(DocumentModel):
     """The tests of one rule."""
 
     rule: str
-    device: TestedDevice
+    device: TestedDevice | None = None
+    devices: dict[str, TestedDevice] = Field(
+        default_factory=dict,
+        description="For a rule on a group: its devices by a name, which stands before the metric in the series, as in"
+        " inlet.flow. They are in one unit, unless they say otherwise",
+    )
     step: Annotated[Duration, Field(gt=0)] = MINUTE
     tests: tuple[Case, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> RuleTests:
+        if (self.device is None) == (not self.devices):
+            raise ValueError("name the device under test, or devices for a rule on a group")
+        for case in self.tests:
+            for name in case.series:
+                named = name.rpartition(".")[0]
+                if self.devices and named not in self.devices:
+                    raise ValueError(f"‘{name}’: write <device>.<metric>; the devices are {', '.join(self.devices)}")
+                if not self.devices and named:
+                    raise ValueError(f"‘{name}’: there is one device, so write {plain(name)}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,37 +212,87 @@ def run(tests: RuleTests, rules: Mapping[str, Rule], profiles: Mapping[str, Prof
     """Run the tests of one rule."""
     rule = rules.get(tests.rule)
     for case in tests.tests:
-        tested = case.device or tests.device
-        profile = profiles.get(tested.profile)
-        if rule is None:
-            problems = [f"there is no rule ‘{tests.rule}’{suggest(tests.rule, list(rules))}"]
-        elif profile is None:
-            problems = [f"there is no profile ‘{tested.profile}’{suggest(tested.profile, list(profiles))}"]
-        else:
-            device = Device(tested.identity, tested.profile, tag=tested.tag, site=tested.site, design=tested.design)
-            if unknown := sorted(set(case.series) - set(profile.metrics)):
-                problems = [f"the profile ‘{profile.profile}’ has no {', '.join(unknown)}"]
-            elif not rule.fits(device, profile):
-                problems = ["the rule is not for this device"]
-            else:
-                problems = _check(case, case.step or tests.step, rule, device, profile)
+        problems = (
+            [f"there is no rule ‘{tests.rule}’{suggest(tests.rule, list(rules))}"]
+            if rule is None
+            else _run(case, tests, rule, profiles)
+        )
         yield Outcome(tests.rule, case.test, tuple(problems))
 
 
-def readings(case: Case, step: Instant, device: str) -> list[Reading]:
-    """Everything that the device of a test measures."""
+def _run(case: Case, tests: RuleTests, rule: Rule, profiles: Mapping[str, Profile]) -> list[str]:
+    devices = _devices(case, tests)
+    for name, device in devices.items():
+        profile = profiles.get(device.profile)
+        if profile is None:
+            return [f"there is no profile ‘{device.profile}’{suggest(device.profile, list(profiles))}"]
+        measured = {metric for metric in case.series if metric.rpartition(".")[0] == name}
+        if unknown := sorted(metric for metric in measured if plain(metric) not in profile.metrics):
+            return [f"the profile ‘{profile.profile}’ has no {', '.join(map(plain, unknown))}"]
+    if rule.group is None:
+        if tests.devices:
+            return ["the rule is not on a group: name the device under test"]
+        (device,) = devices.values()
+        if not rule.fits(device, profiles[device.profile]):
+            return ["the rule is not for this device"]
+        return _check(case, case.step or tests.step, rule, devices, profiles, partial(_one, rule, device, profiles))
+    scopes, without = compose([rule], devices.values(), profiles)
+    if len(scopes) != 1:
+        reasons = list(without.get(rule.rule, ()))
+        return ["; ".join(reasons) or f"these devices are {len(scopes)} groups; a test is about one"]
+    return _check(case, case.step or tests.step, rule, devices, profiles, partial(judge_group, scopes[0]))
+
+
+def _one(rule: Rule, device: Device, profiles: Mapping[str, Profile], measured: Sequence[Reading]) -> list[Alarm]:
+    return judge(rule, device, profiles[device.profile], measured)
+
+
+def _devices(case: Case, tests: RuleTests) -> dict[str, Device]:
+    """The devices under test by the names that the series have for them."""
+    if not tests.devices:
+        tested = case.device or tests.device
+        assert tested is not None
+        return {"": tested.device()}
+    found: dict[str, Device] = {}
+    for name, tested in tests.devices.items():
+        device = tested.device()
+        found[name] = replace(
+            device,
+            identity=name,
+            tag=device.tag or name,
+            site=device.site or "site",
+            area=device.area or "area",
+            unit=device.unit or "unit",
+        )
+    return found
+
+
+def readings(case: Case, step: Instant, devices: Mapping[str, Device]) -> list[Reading]:
+    """Everything that the devices of a test measure; they go by the names before the metrics."""
     return [
-        Reading(device, metric, START + series.start + number * (series.every or step), *sample)
-        for metric, series in case.series.items()
+        Reading(
+            devices[name.rpartition(".")[0]].identity,
+            plain(name),
+            START + series.start + number * (series.every or step),
+            *sample,
+        )
+        for name, series in case.series.items()
         for number, sample in enumerate(expand(series.values))
         if sample is not None
     ]
 
 
-def _check(case: Case, step: Instant, rule: Rule, device: Device, profile: Profile) -> list[str]:
-    measured = readings(case, step, device.identity)
-    found = judge(rule, device, profile, measured)
-    journal, kinds, failing = _deliver(case, measured, rule, device, profile)
+def _check(
+    case: Case,
+    step: Instant,
+    rule: Rule,
+    devices: Mapping[str, Device],
+    profiles: Mapping[str, Profile],
+    define: Callable[[Sequence[Reading]], list[Alarm]],
+) -> list[str]:
+    measured = readings(case, step, devices)
+    found = define(measured)
+    journal, kinds, failing = _deliver(case, measured, rule, devices, profiles)
     problems = [f"the rule fails: {why}" for why in failing.values()]
     if journal != found:
         problems.append("delivered late, other alarms come out: this is a defect of the engine, please report it")
@@ -222,27 +308,35 @@ def _differs(what: str, wanted: Sequence[str], found: Sequence[str]) -> str:
 
 
 def _deliver(
-    case: Case, measured: Sequence[Reading], rule: Rule, device: Device, profile: Profile
+    case: Case,
+    measured: Sequence[Reading],
+    rule: Rule,
+    devices: Mapping[str, Device],
+    profiles: Mapping[str, Profile],
 ) -> tuple[list[Alarm], list[ChangeKind], Mapping[str, str]]:
     """Hand the readings to an engine as they arrive: in an uplink for each reporting interval, and some late."""
-    interval = profile.reporting.interval
-    uplinks: dict[tuple[Instant, Instant], list[Reading]] = defaultdict(list)
+    registered = {device.identity: device for device in devices.values()}
+    intervals = {name: profiles[device.profile].reporting.interval for name, device in registered.items()}
+    uplinks: dict[tuple[Instant, Instant, str], list[Reading]] = defaultdict(list)
     for reading in measured:
         at = reading.measured_at - START
-        delay = max((late.by for late in case.late if late.since <= at < late.until), default=0)
+        late = [one for one in case.late if one.device in (None, reading.device) and one.since <= at < one.until]
+        delay = max((one.by for one in late), default=0)
+        interval = intervals[reading.device]
         sent = at // interval
-        uplinks[(sent + 1) * interval + delay, sent].append(reading)
-    stored: list[Reading] = []
+        uplinks[(sent + 1) * interval + delay, sent, reading.device].append(reading)
+    stored: dict[str, list[Reading]] = defaultdict(list)
     held: list[Alarm] = []
     kinds: list[ChangeKind] = []
-    engine = Engine([rule], {profile.profile: profile})
+    engine = Engine([rule], profiles)
+    mates = list(registered.values())
 
-    def history(_: str, since: Instant | None) -> list[Reading]:
-        return [r for r in stored if since is None or r.measured_at >= since]
+    def history(identity: str, since: Instant | None) -> list[Reading]:
+        return [r for r in stored[identity] if since is None or r.measured_at >= since]
 
-    for _, uplink in sorted(uplinks.items(), key=lambda entry: entry[0]):
-        stored += uplink
-        changes = engine.apply(uplink, {device.identity: device}, history, lambda _: held)
+    for (_, _, identity), uplink in sorted(uplinks.items(), key=lambda entry: entry[0]):
+        stored[identity] += uplink
+        changes = engine.apply(uplink, registered, history, lambda _: held, mates=lambda _: mates)
         held[:] = applied(held, changes)
         kinds += [change.kind for change in changes]
     return held, kinds, engine.failing

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alerts.backtest import Comparison, compare, occurrences, worth_judging
+from alerts.groups import compose, judge_group
 from alerts.rules import Rule
 from devices.alarm import Alarm
 from devices.duration import parse_duration
@@ -100,6 +101,11 @@ def _judge(
                     if some_rules:
                         metrics = {metric for rule in some_rules for metric in rule.parsed.metrics}
                         alarms += occurrences(some_rules, device, profiles, past.readings(metrics))
+        for rules, alarms in zip(sets, found, strict=True):
+            scopes, _ = compose(rules, devices, profiles)
+            for scope in progress.track(scopes, description="Judging groups"):
+                pasts = history.stretch(connection, list(scope.identities), since, until)
+                alarms += judge_group(scope, (one for past in pasts.values() for one in past.readings()))
     return found, judged, count
 
 

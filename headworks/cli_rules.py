@@ -122,11 +122,22 @@ def _tests(path: Path | None) -> Iterator[RuleTests]:
 def _lines(rule: Rule) -> Iterator[tuple[str, str]]:
     condition = rule.parsed
     chosen = rule.applies_to.model_dump(mode="json", exclude_defaults=True)
+    group = rule.group
     yield "rule", rule.rule
     yield "title", rule.title
-    yield "applies to", ", ".join(f"{name} {value}" for name, value in chosen.items()) or "every device"
+    if group is None:
+        yield "applies to", ", ".join(f"{name} {value}" for name, value in chosen.items()) or "every device"
+    else:
+        yield "applies to", f"devices of one {group.by.value} together; the alarm is about the first role"
+        for role, chosen_by in group.roles.items():
+            named = chosen_by.model_dump(mode="json", exclude_defaults=True, exclude={"several"})
+            each = ", ".join(f"{name} {value}" for name, value in named.items()) or "every device"
+            yield "role", f"{role}: {each}{' (several)' if chosen_by.several else ''}"
     yield "condition", " ".join(rule.condition.split())
     yield "meets", f"every sample with {' or '.join(condition.metrics)}"
+    if group is not None:
+        waits = "two of the longest reporting intervals" if group.patience is None else format_duration(group.patience)
+        yield "waits", f"until a moment is known of all, or for {waits}"
     past = [feature.name for feature in condition.features]
     if past:
         yield "remembers", ", ".join(past)

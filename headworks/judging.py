@@ -14,7 +14,7 @@ from devices.model import Device, Instant, Reading
 from devices.profile import Profile
 from headworks import clock, contacts
 from headworks.session import Session
-from storage import history, journal, lifecycle
+from storage import history, journal, lifecycle, registry
 from storage.database import Connection
 
 
@@ -63,6 +63,7 @@ class Journal:
             self._changed,
             self._record,
             self._lead,
+            self._mates,
             self._contact,
         )
 
@@ -95,6 +96,9 @@ class Journal:
             journal.record(connection, changes, position, announcements=announcements, channels=self._channels)
 
         self._session.run(work)
+
+    def _mates(self, site: str) -> Sequence[Device]:
+        return [entry.device for entry in self._session.run(lambda connection: registry.all_devices(connection, site))]
 
     def _contact(self) -> Sequence[AlarmChange]:
         return self._session.run(lambda one: contacts.judge(one, self._profiles, self._channels, clock.now()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -9,9 +10,10 @@ from statistics import fmean, linear_regression, stdev
 from typing import Any
 
 from alerts.closures import relaxed, strict
-from alerts.engine import Engine
+from alerts.engine import Engine, judge
 from alerts.expression import Feature, Read, metric_of
 from alerts.functions import COUNTERS
+from alerts.groups import compose, judge_group
 from alerts.occurrences import applied
 from alerts.rules import Rule
 from alerts.windows import STEPS
@@ -77,7 +79,9 @@ class House:
 
     def apply(self, readings: Iterable[Reading], *, crash: bool = False) -> list[AlarmChange]:
         """Hand readings to the engine; with `crash` what follows is lost before it is written, and the engine too."""
-        changes = self.engine.apply(list(readings), self.devices, self.history, self.journal, lambda _: self.cut)
+        changes = self.engine.apply(
+            list(readings), self.devices, self.history, self.journal, lambda _: self.cut, self.mates
+        )
         held = {(alarm.rule, alarm.device, alarm.raised_at): alarm for alarm in self.alarms}
         for change in changes:
             if change.before is not None:
@@ -108,9 +112,69 @@ class House:
         self.lookups += 1
         return [r for r in self.stored.values() if r.device == identity and (since is None or r.measured_at >= since)]
 
+    def mates(self, site: str) -> list[Device]:
+        """The devices of a site."""
+        return [device for device in self.devices.values() if device.site == site]
+
     def journal(self, identity: str) -> list[Alarm]:
         """A device's occurrences."""
         return [alarm for alarm in self.alarms if alarm.device == identity]
+
+
+def expected(
+    rules: Sequence[Rule], readings: Sequence[Reading], devices: Mapping[str, Device] = DEVICES
+) -> list[Alarm]:
+    """The journal that a set of readings has, by definition."""
+    alarms = [
+        alarm
+        for device in devices.values()
+        for one in rules
+        for alarm in judge(one, device, PROFILES[device.profile], readings)
+    ]
+    scopes, _ = compose(rules, devices.values(), PROFILES)
+    alarms += [alarm for scope in scopes for alarm in judge_group(scope, readings)]
+    return sorted(alarms, key=lambda alarm: (alarm.raised_at, alarm.rule, alarm.device))
+
+
+def deliver_at_random(
+    rules: Sequence[Rule], readings: list[Reading], chance: random.Random, devices: Mapping[str, Device] = DEVICES
+) -> House:
+    """Commit and hand in the readings in uplinks of a few samples, some late, some repeated, some handed in after
+    others that were committed later, with crashes; then compare the journal with perfect delivery."""
+    house = House(rules, devices)
+    pending = list(readings)
+    if chance.random() < 0.3:
+        chance.shuffle(pending)
+    uplinks = []
+    while pending:
+        size = chance.choice((1, 1, 3, 8, 20))
+        uplinks.append(pending[:size])
+        pending = pending[size:]
+    lateness = chance.choice((0, 0, 2, 5, 50))
+    uplinks = [u for _, u in sorted(enumerate(uplinks), key=lambda pair: pair[0] + lateness * chance.random())]
+    waiting: list[list[Reading]] = []
+    unwritten: list[Reading] = []
+    for uplink in uplinks:
+        house.commit(uplink)
+        waiting.append(uplink)
+        while waiting and chance.random() < 0.8:
+            batch = waiting.pop(chance.randrange(len(waiting)))
+            if chance.random() < 0.15:
+                batch = batch + chance.sample(batch, 1)
+            if chance.random() < 0.04:
+                house.apply(batch, crash=True)
+                unwritten += batch
+            else:
+                house.apply(batch)
+        if chance.random() < 0.1:
+            house.apply(uplink)
+            waiting = [u for u in waiting if u is not uplink]
+        if chance.random() < 0.03:
+            house.restart()
+    house.apply([r for u in waiting for r in u] + unwritten)
+    assert house.alarms == expected(rules, readings, devices)
+    assert all(why.startswith("division by zero") for why in house.engine.failing.values())
+    return house
 
 
 Own = Mapping[tuple[str, Instant], tuple[float, Quality]]
@@ -176,7 +240,7 @@ def naive(rule: Rule, device: Device, profile: Profile, readings: Iterable[Readi
         for r in readings
         if r.device == device.identity and (r.quality >= Quality.UNCERTAIN or r.metric in asked)
     }
-    if not rule.fits(device, profile) or rule.idle(device, profile) is not None:
+    if not rule.fits(device, profile) or rule.idle(profile.metrics, device.design) is not None:
         return []
     names = [operand.name for operand in rule.parsed.operands]
     slots = {name: number for number, name in enumerate(names)}

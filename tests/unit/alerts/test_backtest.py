@@ -13,8 +13,8 @@ from alerts.rules import Rule
 from devices.alarm import Alarm, Priority
 from devices.model import HOUR, MINUTE, Instant, Reading
 from headworks.picture import timeline
-from tests.unit.alerts.plant import PROFILES, PUMP, T0, rule, series
-from tests.unit.alerts.test_engine import deliver_at_random, readings_strategy, rules_strategy
+from tests.unit.alerts.plant import PROFILES, PUMP, T0, deliver_at_random, rule, series
+from tests.unit.alerts.test_engine import readings_strategy, rules_strategy
 
 SITES = {PUMP.identity: PUMP.site}
 

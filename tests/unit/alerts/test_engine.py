@@ -17,7 +17,20 @@ from alerts.rules import Rule
 from alerts.track import SNAPSHOTS
 from devices.alarm import Alarm, AlarmChange, ChangeKind
 from devices.model import DAY, HOUR, MINUTE, SECOND, Device, Instant, Quality, Reading
-from tests.unit.alerts.plant import DEVICES, PROFILES, PUMP, T0, VALVE, House, bare, minutes, naive, rule, series
+from tests.unit.alerts.plant import (
+    PROFILES,
+    PUMP,
+    T0,
+    VALVE,
+    House,
+    bare,
+    deliver_at_random,
+    expected,
+    minutes,
+    naive,
+    rule,
+    series,
+)
 
 CONDITIONS = (
     "vibration > 5",
@@ -44,16 +57,6 @@ CONDITIONS = (
 )
 METRICS = ("vibration", "running", "flow", "power", "temperature", "bearing_temperature", "starts")
 DELAYS = ("0", "1m", "90s", "3m", "15m")
-
-
-def expected(rules: Sequence[Rule], readings: Sequence[Reading]) -> list[Alarm]:
-    alarms = [
-        alarm
-        for device in DEVICES.values()
-        for one in rules
-        for alarm in judge(one, device, PROFILES[device.profile], readings)
-    ]
-    return sorted(alarms, key=lambda alarm: (alarm.raised_at, alarm.rule, alarm.device))
 
 
 # --- one rule, perfect delivery
@@ -194,45 +197,6 @@ def test_the_journal_is_a_function_of_the_set_of_readings(
     tested: Rule, readings: list[Reading], chance: random.Random
 ) -> None:
     deliver_at_random([tested], readings, chance)
-
-
-def deliver_at_random(rules: Sequence[Rule], readings: list[Reading], chance: random.Random) -> House:
-    """Commit and hand in the readings in uplinks of a few samples, some late, some repeated, some handed in after
-    others that were committed later, with crashes; then compare the journal with perfect delivery."""
-    house = House(rules)
-    pending = list(readings)
-    if chance.random() < 0.3:
-        chance.shuffle(pending)
-    uplinks = []
-    while pending:
-        size = chance.choice((1, 1, 3, 8, 20))
-        uplinks.append(pending[:size])
-        pending = pending[size:]
-    lateness = chance.choice((0, 0, 2, 5, 50))
-    uplinks = [u for _, u in sorted(enumerate(uplinks), key=lambda pair: pair[0] + lateness * chance.random())]
-    waiting: list[list[Reading]] = []
-    unwritten: list[Reading] = []
-    for uplink in uplinks:
-        house.commit(uplink)
-        waiting.append(uplink)
-        while waiting and chance.random() < 0.8:
-            batch = waiting.pop(chance.randrange(len(waiting)))
-            if chance.random() < 0.15:
-                batch = batch + chance.sample(batch, 1)
-            if chance.random() < 0.04:
-                house.apply(batch, crash=True)
-                unwritten += batch
-            else:
-                house.apply(batch)
-        if chance.random() < 0.1:
-            house.apply(uplink)
-            waiting = [u for u in waiting if u is not uplink]
-        if chance.random() < 0.03:
-            house.restart()
-    house.apply([r for u in waiting for r in u] + unwritten)
-    assert house.alarms == expected(rules, readings)
-    assert all(why.startswith("division by zero") for why in house.engine.failing.values())
-    return house
 
 
 def a_condition(chance: random.Random) -> str:
