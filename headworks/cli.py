@@ -23,6 +23,7 @@ from headworks import (
     cli_profiles,
     cli_quarantine,
     cli_rules,
+    cli_score,
     cli_simulate,
     cli_storage,
 )
@@ -54,6 +55,7 @@ app.command("import")(cli_exchange.import_)
 app.add_typer(cli_storage.app, name="storage")
 app.command("simulate")(cli_simulate.simulate)
 app.command("replay")(cli_simulate.replay)
+app.command("score")(cli_score.score)
 
 err = Console(stderr=True, highlight=False)
 

@@ -34,8 +34,9 @@ from headworks.servers import Servers, servers
 from headworks.service import prepare
 from headworks.settings import Settings
 from simulators.plant import Plant, build
-from simulators.records import Truth, acknowledged_keys, read_ledger, read_truth
+from simulators.records import acknowledged_keys, read_ledger
 from simulators.run import Config, Progress, simulate
+from simulators.truth import Truth, read_truth
 from storage import audit, journal, registry
 from storage.database import Server, connect
 
@@ -112,7 +113,7 @@ def _play(found: Servers, folder: Path, *, seconds: float, seed: int, begin: flo
             progress = asyncio.run(_simulate(config, view.show))
             view.finish("waiting for the last readings to be stored and judged")
             _await(lambda: _settled(found.database_url, config.ledger), "everything is stored and judged")
-    truth = read_truth(config.truth)
+    truth = list(read_truth(config.truth).faults)
     return _judge(found, database, plant, config, truth, time.monotonic() - begin, progress)
 
 

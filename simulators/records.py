@@ -1,4 +1,5 @@
-"""What a simulation writes down for others to judge it by: ground truth, and what devices were promised.
+"""What a simulation writes down for others to judge it by: its ground truth (`simulators.truth`), and the ledger of
+what devices were promised.
 
 Both are JSON lines; `simulators/README.md` gives their formats. Written by the sender, outside of the platform.
 """
@@ -7,64 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from devices.model import Instant, instant, moment
+from devices.model import Instant, moment
 from simulators.faults import EXPLAINS, Fault, affected
 from simulators.plant import Plant
+from simulators.truth import GroundTruth, Truth, Watched
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """One fault on one device, as it is written down. A burst stands there once for each device that sees it."""
-
-    fault: str
-    device: str
-    begins: Instant
-    ends: Instant
-    severity: float
-    explains: tuple[str, ...]
-
-
-def truth_of(plant: Plant, faults: Sequence[Fault]) -> list[Truth]:
-    """The ground truth of a run."""
-    return [
+def truth_of(plant: Plant, faults: Sequence[Fault], start: Instant, end: Instant) -> GroundTruth:
+    """The ground truth of a run over [start, end)."""
+    lines = [
         Truth(
-            fault.kind.value, plant.identity(tag), fault.since, fault.until, fault.severity, EXPLAINS[fault.kind]
+            fault.kind.value, plant.identity(tag), fault.since, fault.until, fault.severity, EXPLAINS[fault.kind],
+            f"{fault.kind.value} at {fault.target} from {moment(fault.since):%Y-%m-%dT%H:%M:%SZ}",
         )
         for fault in faults
         for tag in affected(plant.works, fault)
     ]  # fmt: skip
-
-
-def write_truth(path: Path, truths: Sequence[Truth]) -> None:
-    """Write the ground truth of a run."""
-    lines = [
-        {
-            "fault": truth.fault,
-            "device": truth.device,
-            "from": moment(truth.begins).isoformat(),
-            "until": moment(truth.ends).isoformat(),
-            "severity": truth.severity,
-            "explains": list(truth.explains),
-        }
-        for truth in truths
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-
-
-def read_truth(path: Path) -> list[Truth]:
-    """Read the ground truth of a run."""
-    found = []
-    for line in path.read_text("utf-8").splitlines():
-        entry = json.loads(line)
-        begins, ends = (instant(datetime.fromisoformat(entry[key])) for key in ("from", "until"))
-        explains = tuple(entry["explains"])
-        found.append(Truth(entry["fault"], entry["device"], begins, ends, entry["severity"], explains))
-    return found
+    devices = tuple(asset.device.identity for asset in plant.assets)
+    return GroundTruth(tuple(lines), Watched(start, end, devices))
 
 
 class Ledger:

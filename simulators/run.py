@@ -19,8 +19,9 @@ from simulators.mqtt_client import MqttClient, Puback
 from simulators.observation import observe
 from simulators.plant import Asset, Plant, build
 from simulators.radio import DEFAULTS, Disturbance, Transmission, disturbed
-from simulators.records import Ledger, truth_of, write_truth
+from simulators.records import Ledger, truth_of
 from simulators.schedule import schedule
+from simulators.truth import write_truth
 
 _RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 60.0
@@ -91,7 +92,7 @@ async def simulate(
     plant = build(config.seed, config.pumps, config.valves)
     faults = await asyncio.to_thread(faults_of, config, plant)
     observation = await asyncio.to_thread(observe, plant.works, faults, config.start, config.end)
-    write_truth(config.truth, truth_of(plant, faults))
+    write_truth(config.truth, truth_of(plant, faults, config.start, config.end))
     profiles = shipped_profiles()
     progress = Progress(config.start)
     ledger = Ledger(config.ledger)

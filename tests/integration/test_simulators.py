@@ -27,9 +27,10 @@ from simulators.faults import Fault
 from simulators.observation import observe
 from simulators.plant import Plant, build
 from simulators.radio import Disturbance
-from simulators.records import Truth, acknowledged_keys, read_ledger, read_truth, truth_of
+from simulators.records import acknowledged_keys, read_ledger, truth_of
 from simulators.run import Config, Progress, simulate
 from simulators.schedule import schedule
+from simulators.truth import Truth, read_truth
 from tests.unit.simulators.peer import UNAVAILABLE, Manners, Peer, Request, honest, serving
 
 START = instant(datetime(2026, 3, 2, 20, tzinfo=UTC))
@@ -123,7 +124,7 @@ def test_what_devices_were_promised_is_what_arrived(broker_url: str, tmp_path: P
     assert progress.sent == progress.acknowledged == sent
     ports = {request.port for request in peer.requests}
     assert len(ports) > 4, "a device that slept comes back from another port"
-    assert read_truth(config.truth) == truth_of(plant, faults)
+    assert read_truth(config.truth) == truth_of(plant, faults, config.start, config.end)
 
 
 def test_a_lossy_and_busy_gateway_gets_everything_in_the_end(broker_url: str, tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_a_healthy_day_raises_no_alarm_and_each_fault_of_a_sick_one_does(seed: i
     start, end = START + seed * DAY, START + (seed + 1) * DAY
     assert alarms_of(plant, [], start, end) == []
     faults = schedule(plant.works, start, end)
-    truths = truth_of(plant, faults)
+    truths = truth_of(plant, faults, start, end).faults
     alarms = alarms_of(plant, faults, start, end)
     assert len(truths) >= 6
     unexplained = [alarm for alarm in alarms if not any(is_explained(alarm, truth) for truth in truths)]

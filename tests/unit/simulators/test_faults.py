@@ -10,9 +10,10 @@ from simulators.faults import EXPLAINS, Fault, FaultKind, affected
 from simulators.noise import Floats
 from simulators.observation import observe
 from simulators.plant import build
-from simulators.records import Truth, read_truth, truth_of, write_truth
+from simulators.records import truth_of
 from simulators.schedule import schedule
 from simulators.sensors import canonical
+from simulators.truth import GroundTruth, Truth, Watched, read_truth, write_truth
 
 START = instant(datetime(2026, 3, 2, 20, tzinfo=UTC))  # 4 in the morning at the plant
 PLANT = build(7, 8, 8)
@@ -180,11 +181,14 @@ def test_a_schedule_for_a_short_time_leaves_out_what_does_not_fit() -> None:
 def test_the_truth_names_every_affected_device_and_is_read_back(tmp_path_factory: pytest.TempPathFactory) -> None:
     area = WORKS.sites[0].areas[0].name
     fault = Fault(FaultKind.PIPE_BURST, area, SINCE, UNTIL, 0.9)
-    truths = truth_of(PLANT, [fault])
-    assert truths == [
-        Truth("pipe-burst", PLANT.identity(tag), SINCE, UNTIL, 0.9, EXPLAINS[FaultKind.PIPE_BURST])
+    truths = truth_of(PLANT, [fault], START, START + DAY)
+    event = f"pipe-burst at {area} from 2026-03-03T00:00:00Z"
+    lines = tuple(
+        Truth("pipe-burst", PLANT.identity(tag), SINCE, UNTIL, 0.9, EXPLAINS[FaultKind.PIPE_BURST], event)
         for tag in affected(WORKS, fault)
-    ]
+    )
+    everybody = tuple(asset.device.identity for asset in PLANT.assets)
+    assert truths == GroundTruth(lines, Watched(START, START + DAY, everybody))
     path = tmp_path_factory.mktemp("truth") / "truth.jsonl"
     write_truth(path, truths)
     assert read_truth(path) == truths
