@@ -34,6 +34,7 @@ CHANGES = Counter("headworks_alarm_changes", "Lines written to the alarm journal
 JUDGED = Counter("headworks_readings_judged", "Readings that met the rules")
 SKIPPED = Counter("headworks_handover_skipped", "Committed batches left to the uplink log as the engine was behind")
 FAILING = Gauge("headworks_rules_failing", "Rules that raised an unexpected error")
+IDLE = Gauge("headworks_rules_idle", "Rules that can never call on some of the devices that they are for")
 DEVICE_FAILURES = Counter("headworks_engine_device_failures", "Times that a device could not be judged by a defect")
 LEADING = Gauge("headworks_engine_leading", "1 while the engine of this process judges, 0 while another one's does")
 BACKLOG = Gauge("headworks_engine_backlog", "Readings handed over and not judged yet")
@@ -126,6 +127,7 @@ class LiveEngine:
         self._unjudged: dict[str, Instant] = {}
         # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
         self._again: dict[str, Instant] = {}
+        self._told_idle: set[tuple[str, str]] = set()
         self._portion = 1
         self._leading = False
         self._contact_at = 0.0  # set anew when this begins to lead
@@ -172,6 +174,11 @@ class LiveEngine:
     def failing(self) -> Mapping[str, str]:
         """Rules that raised an unexpected error, with it."""
         return self._engine.failing
+
+    @property
+    def idle(self) -> Mapping[str, Mapping[str, str]]:
+        """Rules that can never call on some devices that they are for: the reasons, each with the first device."""
+        return self._engine.idle
 
     def _run(self) -> None:
         scanned_at = refreshed_at = float("-inf")
@@ -419,6 +426,16 @@ class LiveEngine:
         held = self._journals.get(identity)
         return applied(self._ports.journal([identity]) if held is None else held, mine)
 
+    def _tell_idle(self) -> None:
+        """A rule is never off in silence: what it lacks on some devices is told once."""
+        idle = self._engine.idle
+        IDLE.set(len(idle))
+        for rule, reasons in idle.items():
+            for why, device in reasons.items():
+                if (rule, why) not in self._told_idle:
+                    self._told_idle.add((rule, why))
+                    log.info("rule.idle", rule=rule, why=why, first=device)
+
     def _remember(self, since: Mapping[str, Instant]) -> None:
         for identity, first in since.items():
             self._again[identity] = min(first, self._again.get(identity, first))
@@ -441,6 +458,7 @@ class LiveEngine:
         self._unwritten, self._written = [], self._position
         self._unjudged.clear()
         FAILING.set(len(self._engine.failing))
+        self._tell_idle()
         for change in changes:
             CHANGES.labels(change.kind.value).inc()
         self._announcer.told(announcements)

@@ -101,6 +101,14 @@ def show(number: int) -> None:
     with _connect() as connection:
         alarm = _one(connection, number)
         lines = lifecycle.lines(connection, number)
+        sequence = lifecycle.sequence(connection, number)
+    first_out = ""
+    if sequence is not None:
+        place, count, first = sequence
+        which = (
+            "this one" if first.number == number else f"{first.number}, {first.title} on {first.tag or first.device}"
+        )
+        first_out = f"{which} (this is number {place} of {count} in the unit)"
     for label, text in (
         ("alarm", f"{alarm.number}: {alarm.title} ({alarm.rule})"),
         ("device", f"{alarm.tag or alarm.device} at {alarm.site or 'no site'} ({alarm.device})"),
@@ -110,6 +118,7 @@ def show(number: int) -> None:
             "since",
             f"{_time(alarm.since)}, raised {_time(alarm.raised_at)}, over {_time(alarm.cleared_at) or 'not yet'} (UTC)",
         ),
+        *([("first out", first_out)] if first_out else []),
         ("cause", alarm.guidance.get("cause", "")),
         ("consequence", alarm.guidance.get("consequence", "")),
         ("action", alarm.guidance.get("corrective_action", "")),

@@ -161,6 +161,19 @@ def lines(connection: Connection, number: int) -> list[JournalLine]:
     return [JournalLine(*row) for row in rows]  # type: ignore[arg-type]  # the columns' types
 
 
+def sequence(connection: Connection, number: int) -> tuple[int, int, ListedAlarm] | None:
+    """What called one after another in the unit of an alarm (the view `alarm_sequence`): its place from 1, how many
+    there are, and the first one; None for an alarm that stands alone."""
+    with unavailable():
+        row = connection.execute(
+            "SELECT place, alarms, first_out FROM alarm_sequence WHERE alarm_id = %s AND alarms > 1", (number,)
+        ).fetchone()
+    if row is None:
+        return None
+    place, count, first = (int(str(value)) for value in row)
+    return place, count, alarms(connection, number=first)[0]
+
+
 def acknowledge(connection: Connection, numbers: Sequence[int], by: str, comment: str = "") -> list[int]:
     """Acknowledge occurrences; returns those that this call acknowledged (not the ones that were already, or are
     unknown, or were retracted)."""

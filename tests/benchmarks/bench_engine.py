@@ -114,8 +114,9 @@ def _ten() -> list[Rule]:
 def _rules() -> list[Rule]:
     """The whole library and some more of the simple kind."""
     shipped = shipped_rules()
+    simple = next(rule for rule in shipped if rule.rule == "battery-low")
     more = [
-        Rule.model_validate(shipped[0].model_dump() | {"rule": f"more-{n}", "condition": text, "deadband": 0.01})
+        Rule.model_validate(simple.model_dump() | {"rule": f"more-{n}", "condition": text, "deadband": 0.01})
         for n, text in enumerate(_CONDITIONS)
     ]
     return [*shipped, *more]
@@ -144,7 +145,7 @@ def _run(fleet: dict[str, Device], uplinks: Sequence[Sequence[Reading]]) -> Resu
                 held.pop((change.before.rule, change.before.raised_at), None)
             if change.after is not None:
                 held[change.after.rule, change.after.raised_at] = change.after
-    fitting = sum(rule.applies_to.kind is not Kind.VALVE for rule in _rules())
+    fitting = sum(rule.group is None and rule.applies_to.kind is not Kind.VALVE for rule in _rules())
     return Result(round(total / spent), round(spent / total * 1e6, 2), fitting, changed)
 
 

@@ -184,6 +184,34 @@ def test_the_kpis_count_what_people_were_told(registered: str) -> None:
         ]
 
 
+def test_the_first_out_of_what_called_one_after_another_is_told(
+    registered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = clock.now() - 60 * MINUTE
+    with connect(registered) as connection:
+        connection.execute("UPDATE device SET site = 'East', area = 'House', unit = 'Station'")
+        last = raised(connection, alarm(begin + 14 * MINUTE))
+        first = raised(connection, alarm(begin, rule="pump-dry-run"))
+        middle = raised(connection, alarm(begin + 7 * MINUTE, device=VALVE.identity))
+        later = raised(connection, alarm(begin + 40 * MINUTE, rule="pump-dry-run"))
+        told = {number: lifecycle.sequence(connection, number) for number in (first, middle, last, later)}
+        connection.execute("UPDATE device SET unit = 'Other' WHERE identity = %s", (VALVE.identity,))
+        apart = lifecycle.sequence(connection, middle)
+    assert [one and (one[0], one[1], one[2].number) for one in told.values()] == [
+        (1, 3, first),
+        (2, 3, first),
+        (3, 3, first),
+        None,
+    ]
+    assert apart is None
+    monkeypatch.setenv("HEADWORKS_DATABASE_URL", f"postgresql:///?{registered.replace(' ', '&')}")
+    with connect(registered) as connection:
+        connection.execute("UPDATE device SET unit = 'Station'")
+    shown = CliRunner().invoke(app, ["alarms", "show", str(last)], env={"COLUMNS": "200"})
+    assert f"first out    {first}, pump-dry-run on " in shown.output
+    assert "(this is number 3 of 3 in the unit)" in shown.output
+
+
 def test_the_command_line_works_on_alarms(registered: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with connect(registered) as connection:
         number = raised(connection, alarm())

@@ -19,6 +19,7 @@ from devices.batch import Changed, LoggedUplink
 from devices.errors import UnavailableError
 from devices.model import MINUTE, SECOND, Device, Instant, Reading
 from devices.profile import shipped_profiles
+from tests.unit.alerts.plant import rule
 
 T0 = 1_790_000_000 * SECOND
 DEVICE = Device("urn:dev:imei:1", "centrifugal-pump")
@@ -304,3 +305,19 @@ def test_closing_judges_what_was_handed_over(database: Database, start: Start) -
     engine.hand_over(database.commit(batch), batch)
     engine.close(10)
     assert database.journal == expected(database)
+
+
+def test_a_rule_that_lacks_something_on_a_device_is_named(database: Database) -> None:
+    engine = LiveEngine(
+        Engine([RULE, rule("flow > design.rated_flow", rule="lacking")], PROFILES),
+        database.ports(),
+        database.announcer,
+        time.monotonic,
+    )
+    database.commits.append((1, temperatures(0, *COOL)))
+    engine.start()
+    assert engine.wait_idle(5)
+    engine.close(5)
+    ((name, reasons),) = engine.idle.items()
+    assert name == "lacking"
+    assert list(reasons) == ["centrifugal-pump: there is no design.rated_flow"]
