@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,7 +78,8 @@ class Ports:
     mates: Callable[[str], Sequence[Device]] = lambda _: ()
     """The devices of a site, for rules on groups."""
     contact: Callable[[], Sequence[AlarmChange]] = tuple
-    """Judge who is heard of (`alerts.contact`), at this moment; what the journal lacks of that."""
+    """Judge who is heard of (`alerts.contact`), at this moment; what the journal lacks of that. Called in a thread of
+    its own."""
 
 
 class Announcer(Protocol):
@@ -132,6 +134,8 @@ class LiveEngine:
         self._leading = False
         self._contact_at = 0.0  # set anew when this begins to lead
         self._contact_pause = CONTACT_SECONDS
+        self._beside = ThreadPoolExecutor(1, "contact")
+        self._contact: Future[Sequence[AlarmChange]] | None = None
         self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -145,6 +149,7 @@ class LiveEngine:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
+        self._beside.shutdown(wait=False, cancel_futures=True)
 
     def exchange(self, engine: Engine, taken: Callable[[], None]) -> None:
         """Judge by another engine (other rules) from the next batch on; `taken` is called in the engine's thread when
@@ -219,12 +224,18 @@ class LiveEngine:
                 return
 
     def _judge_contact(self, now: float) -> None:
-        # Only on a journal that has everything: what is not written yet would be found lacking again.
-        if now - self._contact_at >= self._contact_pause and not self._unwritten:
-            self._contact_at = now
-            self._unwritten.extend(self._ports.contact())
-            self._contact_pause = max(CONTACT_SECONDS, CONTACT_SHARE * (self._monotonic() - now))
+        """In a thread beside this one: with a hundred thousand devices it takes seconds, for which no alarm waits."""
+        if self._contact is not None:
+            if not self._contact.done():
+                return
+            found, self._contact = self._contact, None
+            self._contact_pause = max(CONTACT_SECONDS, CONTACT_SHARE * (now - self._contact_at))
+            self._unwritten.extend(found.result())
             self._write()
+        # Only on a journal that has everything: what is not written yet would be found lacking again.
+        elif now - self._contact_at >= self._contact_pause and not self._unwritten:
+            self._contact_at = now
+            self._contact = self._beside.submit(self._ports.contact)
 
     def _take_over(self) -> None:
         with self._changed:
@@ -244,6 +255,7 @@ class LiveEngine:
             LEADING.set(leading)
             self._leading = leading
             self._contact_at = self._monotonic()
+            self._contact = None  # what is found by now is for the next one who leads
             if not leading:
                 for identity in self._met:
                     self._engine.forget(identity)

@@ -38,9 +38,16 @@ class Journal:
     """The engine's side of the database, over one connection; whoever leads holds its lead by that connection."""
 
     def __init__(
-        self, session: Session, rules: Sequence[Rule], channels: Sequence[str], profiles: Mapping[str, Profile]
+        self,
+        session: Session,
+        rules: Sequence[Rule],
+        channels: Sequence[str],
+        profiles: Mapping[str, Profile],
+        beside: Session | None = None,
     ) -> None:
         self._session = session
+        # Who is heard of is judged in another thread, on a connection of its own.
+        self._beside = beside or session
         self._profiles = profiles
         self._rules = rules
         self._channels = channels
@@ -101,7 +108,7 @@ class Journal:
         return [entry.device for entry in self._session.run(lambda connection: registry.all_devices(connection, site))]
 
     def _contact(self) -> Sequence[AlarmChange]:
-        return self._session.run(lambda one: contacts.judge(one, self._profiles, self._channels, clock.now()))
+        return self._beside.run(lambda one: contacts.judge(one, self._profiles, self._channels, clock.now()))
 
     def _lead(self) -> bool:
         def work(connection: Connection) -> bool:

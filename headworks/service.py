@@ -113,7 +113,8 @@ class Platform:
         self._writer = Writer(database_url)
         self._rules = load_rule_files(settings.rules)
         self._telling = Telling(settings, database_url, self._rules)
-        self._journal = Journal(self._judging, self._rules, self._telling.channels, self._profiles)
+        self._contacting = Session(database_url, "headworks contact")
+        self._journal = Journal(self._judging, self._rules, self._telling.channels, self._profiles, self._contacting)
         ports = self._journal.ports(self._devices)
         self._engine = LiveEngine(self._new_engine(self._rules), ports, self._telling, time.monotonic)
         directory = Directory(self._devices, time.monotonic)
@@ -273,9 +274,18 @@ class Platform:
         if self._sparkplug:
             await asyncio.to_thread(self._sparkplug.close)
         await asyncio.to_thread(self._engine.close, 10)
+        await asyncio.to_thread(self._contacting.cancel)
         await asyncio.to_thread(self._telling.close, 5)
         await asyncio.to_thread(self._upkeep.close, 5)
-        held = (self._writer, self._lookup, self._judging, self._upkeeping, self._credentials, self._spool)
+        held = (
+            self._writer,
+            self._lookup,
+            self._judging,
+            self._contacting,
+            self._upkeeping,
+            self._credentials,
+            self._spool,
+        )
         for connection in held:
             if connection is not None:
                 connection.close()

@@ -20,6 +20,7 @@ from deploy.provision import provision
 from headworks.embedded import EmbeddedBroker, EmbeddedPostgres
 from headworks.service import prepare
 from tests.benchmarks import (
+    bench_alarms,
     bench_backtest,
     bench_coap,
     bench_engine,
@@ -54,6 +55,7 @@ def main() -> int:
                 ("an MQTT message", lambda: bench_mqtt.figures(broker.url)),
                 ("the writing path", lambda: bench_writer.run(postgres.url, folder)),
                 ("the gateways", lambda: bench_gateways.run(postgres.url, broker.url, folder)),
+                ("from arrival to alarm", lambda: bench_alarms.run(postgres.url)),
                 ("a backtest", lambda: bench_backtest.run(postgres.url)),
                 ("the writing path by the size of the fleet", lambda: bench_flatness.run(postgres.url)),
             ):
