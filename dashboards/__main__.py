@@ -11,7 +11,15 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import fleet
+from dashboards import fleet, pump, site, valve
+
+BOARDS = {
+    "fleet-overview": fleet.build,
+    "site": site.build,
+    "pump": pump.build,
+    "valve": valve.build,
+}
+"""What builds each dashboard, by the name of its file."""
 
 DIRECTORY = Path(__file__).parent / "json"
 
@@ -23,7 +31,7 @@ def render(board: Dashboard) -> str:
 
 def files() -> dict[str, str]:
     """Every dashboard's file name and text."""
-    return {"fleet-overview.json": render(fleet.build())}
+    return {f"{name}.json": render(build()) for name, build in BOARDS.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

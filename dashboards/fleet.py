@@ -6,20 +6,13 @@ whether the data can be trusted. The SQL is in `dashboards.fleet_queries`.
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders.common import StackingConfig
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.common import StackingMode
-from grafana_foundation_sdk.models.dashboard import (
-    Dashboard,
-    DashboardCursorSync,
-    Panel,
-    VariableOption,
-    VariableRefresh,
-    VariableSort,
-)
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards import fleet_queries as sql
+from dashboards import variables
 from dashboards.panels import (
     ACT,
     GREY,
@@ -41,8 +34,7 @@ from dashboards.panels import (
     wide,
     words,
 )
-from dashboards.query import DATA_SOURCE, PLUGIN, Query
-from devices.alarm import Priority
+from dashboards.query import IN_SITES, Query
 
 UID = "headworks-fleet"
 SLUG = "fleet-overview"
@@ -60,55 +52,20 @@ _PRIORITIES = {"high": ("HIGH", HIGH), "medium": ("MEDIUM", MEDIUM), "low": ("LO
 def build() -> Dashboard:
     """The dashboard; the same one at every call."""
     board = (
-        builders.Dashboard("Fleet overview")
-        .uid(UID)
-        .description(
+        variables.board(
+            UID,
+            "Fleet overview",
             "Pumps and valves of all sites at a glance (ISA-101 level 1). Grey is normal. Red, orange and yellow are "
-            "alarm priorities and nothing else; blue deserves a look, purple deserves action. Made for the light theme."
+            "alarm priorities and nothing else; blue deserves a look, purple deserves action. Made for the light "
+            "theme.",
+            ["isa-101-level-1"],
         )
-        .tags(["headworks", "isa-101-level-1"])
-        .timezone("browser")
-        .time("now-24h", "now")
-        .refresh("1m")
-        .tooltip(DashboardCursorSync.CROSSHAIR)
-        .readonly()
-        .variables([_data_source(), _sites()])
-        .annotations([_alarms(Priority.HIGH, HIGH), _alarms(Priority.MEDIUM, MEDIUM)])
+        .variables([variables.data_source(), variables.sites()])
+        .annotations(variables.alarms(IN_SITES))
     )
     for panel in (*_abnormal_now(), *_where(), *_trends(), *_next(), *_data()):
         board = board.with_panel(panel)
     return board.build()
-
-
-def _data_source() -> builders.DatasourceVariable:
-    return builders.DatasourceVariable("datasource").label("Database").type(PLUGIN)
-
-
-def _sites() -> builders.QueryVariable:
-    return (
-        builders.QueryVariable("site")
-        .label("Site")
-        .datasource(DATA_SOURCE)
-        .query(sql.SITES.strip())
-        .definition(sql.SITES.strip())
-        .refresh(VariableRefresh.ON_DASHBOARD_LOAD)
-        .sort(VariableSort.DISABLED)
-        .multi(True)  # noqa: FBT003
-        .include_all(True)  # noqa: FBT003
-        .allow_custom_value(False)  # noqa: FBT003
-        .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
-    )
-
-
-def _alarms(priority: Priority, colour: str) -> builders.AnnotationQuery:
-    return (
-        builders.AnnotationQuery()
-        .name(f"{priority.capitalize()} alarms")
-        .datasource(DATA_SOURCE)
-        .enable(True)  # noqa: FBT003
-        .icon_color(colour)
-        .target(Query(sql.alarm_annotations(priority), "table", "Anno"))
-    )
 
 
 def _abnormal_now() -> list[Builder[Panel]]:

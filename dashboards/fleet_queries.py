@@ -11,16 +11,7 @@ which Grafana quotes.
 from __future__ import annotations
 
 from dashboards.query import IN_SITES, SITE, TAG
-from devices.alarm import Priority
 from devices.model import Quality, Transport
-
-SITES = f"""
-SELECT DISTINCT {SITE} AS __text, {SITE} AS __value FROM device d
-UNION
-SELECT '(no site)', '(no site)' WHERE NOT EXISTS (SELECT FROM device)
-ORDER BY 1
-"""
-# Always at least one row: “All” of nothing would make `IN ()`, which is not SQL.
 
 ACTIVE_ALARMS = f"""
 SELECT count(*) FILTER (WHERE a.priority = 'high') AS "High",
@@ -214,19 +205,4 @@ CROSS JOIN LATERAL (
 WHERE {_ARRIVED}
 GROUP BY 1
 ORDER BY 1
-"""
-
-
-def alarm_annotations(priority: Priority) -> str:
-    """The alarms of one priority that were active within the time range, as regions; the newest 200."""
-    return f"""
-SELECT a.raised_at AS "time", a.cleared_at AS timeend,
-       '{priority.upper()} · ' || {TAG} || ' · ' || a.message AS text,
-       a.priority || ',' || a.rule AS tags
-FROM alarm a JOIN device d ON d.device_id = a.device_id
-WHERE NOT a.retracted AND a.priority = '{priority}'
-  AND a.raised_at <= $__timeTo()::timestamptz
-  AND (a.cleared_at IS NULL OR a.cleared_at >= $__timeFrom()::timestamptz) AND {IN_SITES}
-ORDER BY a.raised_at DESC
-LIMIT 200
 """

@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, Self, TypeVar
 
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.builders import stat, table, timeseries
+from grafana_foundation_sdk.builders import stat, table, timeseries, xychart
 from grafana_foundation_sdk.builders.common import (
     ReduceDataOptions,
+    StackingConfig,
     VizLegendOptions,
     VizTooltipOptions,
 )
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import xychart as xy
 from grafana_foundation_sdk.models.common import DataSourceRef
 from grafana_foundation_sdk.models.dashboard import (
     DynamicConfigValue,
@@ -159,6 +161,38 @@ def bars(unit: str) -> timeseries.Panel:
     )
 
 
+def history(unit: str) -> timeseries.Panel:
+    """Lines of one asset: its metrics need not share their times, so a line goes on for up to two hours."""
+    return trend(unit).span_nulls(2 * 3_600_000)
+
+
+def days(unit: str) -> timeseries.Panel:
+    """One bar a day and series, side by side."""
+    return bars(unit).insert_nulls(False).stacking(StackingConfig().mode(common.StackingMode.NONE))  # noqa: FBT003
+
+
+def points(x: str, y: str) -> xychart.Panel:
+    """Points over the first column, one series a further column."""
+    return (
+        xychart.Panel()
+        .mapping(xy.SeriesMapping.AUTO)
+        .show(xy.XYShowMode.POINTS)
+        .point_size(xychart.XychartFieldConfigPointSize().fixed(5))
+        .color_scheme(builders.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(SLATE))
+        .axis_label(y)
+        .decimals(1)
+        .legend(
+            VizLegendOptions()
+            .show_legend(True)  # noqa: FBT003
+            .display_mode(common.LegendDisplayMode.LIST)
+            .placement(common.LegendPlacement.BOTTOM)
+            .calcs([])
+        )
+        .tooltip(VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE).sort(common.SortOrder.NONE))
+        .override_by_name(x, [DynamicConfigValue(id_val="custom.axisLabel", value=x)])
+    )
+
+
 # Field overrides: each returns properties for `override_by_name`.
 
 
@@ -210,6 +244,59 @@ def gauge(steps: Steps, minimum: float, maximum: float) -> list[DynamicConfigVal
         DynamicConfigValue(id_val="max", value=maximum),
         _cell("gauge", mode="basic", valueDisplayMode="text"),
     ]
+
+
+def named(meaning: Mapping[str, str]) -> list[DynamicConfigValue]:
+    """Show numbers by words, on the same ground as the rest."""
+    options = {
+        value: ValueMappingResult(text=word, color=PALE, index=index)
+        for index, (value, word) in enumerate(meaning.items())
+    }
+    return [DynamicConfigValue(id_val="mappings", value=[ValueMap(options=options)])]
+
+
+def hidden() -> list[DynamicConfigValue]:
+    """A column that only links need."""
+    return [DynamicConfigValue(id_val="custom.hidden", value=True)]
+
+
+def limit_line(colour: str) -> list[DynamicConfigValue]:
+    """A series of two points as a dashed line from edge to edge, without points."""
+    return [
+        DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour}),
+        DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]}),
+        DynamicConfigValue(id_val="custom.spanNulls", value=True),
+        DynamicConfigValue(id_val="custom.insertNulls", value=False),
+        DynamicConfigValue(id_val="custom.showPoints", value="never"),
+    ]
+
+
+def curve(colour: str) -> list[DynamicConfigValue]:
+    """A series of an XY chart as a line."""
+    return [
+        DynamicConfigValue(id_val="custom.show", value="lines"),
+        DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour}),
+    ]
+
+
+def band_edge(lower: str | None = None) -> list[DynamicConfigValue]:
+    """An edge of a grey band: no line of its own; the upper one is filled down to the `lower`."""
+    edge = [
+        DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": GREY}),
+        DynamicConfigValue(id_val="custom.lineWidth", value=0),
+        DynamicConfigValue(id_val="custom.showPoints", value="never"),
+    ]
+    if lower is not None:
+        edge += [
+            DynamicConfigValue(id_val="custom.fillBelowTo", value=lower),
+            DynamicConfigValue(id_val="custom.fillOpacity", value=25),
+        ]
+    return edge
+
+
+def on_the_right(unit: str, decimals: int) -> list[DynamicConfigValue]:
+    """A series with an axis of its own."""
+    return [*in_unit(unit, decimals), DynamicConfigValue(id_val="custom.axisPlacement", value="right")]
 
 
 def link(title: str, url: str) -> list[DynamicConfigValue]:

@@ -25,6 +25,16 @@ a dollar sign for a macro, so neither gets into a value."""
 
 IN_SITES = f"{SITE} IN (${{site:sqlstring}})"
 
+AREA = """translate(COALESCE(NULLIF(d.area, ''), '(no area)'), '"$', '”＄')"""
+
+IN_AREAS = f"{AREA} IN (${{area:sqlstring}})"
+
+ASSET = "${asset:sqlstring}::integer"
+"""The registry's number of the chosen device; 0 where there is none to choose."""
+
+AssetKind = Literal["pump", "valve"]
+"""The kinds of device that have a dashboard of their own."""
+
 TAG = "COALESCE(NULLIF(d.tag, ''), d.identity)"
 
 Format = Literal["table", "time_series"]
