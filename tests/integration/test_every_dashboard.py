@@ -1,5 +1,5 @@
-"""Every panel of every dashboard is filled by the demo's day, on a plan that reads no whole hypertable, and nothing that
-somebody may call a site, an area or a device breaks it."""
+"""Every panel of every dashboard is filled by the demo's day, on a plan that reads no whole hypertable, and nothing
+that somebody may call a site, an area or a device breaks it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ NOT_IN_THE_DEMO = {
     ("headworks-valve", "Alarms"): "the chosen valve",
 }
 """Filled for the assets that the demo's faults hit; which is chosen below."""
+
+OF_WORDS: set[str] = set()
+"""Tables that hold no number."""
 
 ODD = 'O\'Brien "$now(x)" \\ ${site} %s; DROP TABLE device --'
 
@@ -151,8 +154,8 @@ def _asset(request: Request, faulty: dict[str, str]) -> dict[str, str]:
 def test_the_demo_fills_every_panel(request_: Request, demo: Connection, faulty: dict[str, str], now: Instant) -> None:
     result = _run(demo, _expanded(demo, request_, now, **_asset(request_, faulty)))
     assert result.rows, "the panel is empty"
-    shown = [value for row in result.rows for value in row if value is not None]
-    assert len(shown) > len(result.rows), "nothing but times or names"
+    measured = [value for row in result.rows for value in row if isinstance(value, int | float)]
+    assert measured or request_.name in OF_WORDS, "nothing but times or names"
 
 
 @every_request
