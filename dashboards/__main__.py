@@ -11,13 +11,16 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import fleet, pump, site, valve
+from dashboards import connectivity, fleet, performance, pump, reliability, site, valve
 
 BOARDS = {
     "fleet-overview": fleet.build,
     "site": site.build,
     "pump": pump.build,
     "valve": valve.build,
+    "connectivity": connectivity.build,
+    "alarm-performance": performance.build,
+    "reliability": reliability.build,
 }
 """What builds each dashboard, by the name of its file."""
 

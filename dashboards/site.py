@@ -152,10 +152,10 @@ def _process() -> list[Builder[Panel]]:
             5,
             (0, 22, 12, 8),
             "Discharge pressure",
-            "The highest mean gauge pressure behind one of the site's pumps, by the hour. The grey band is where it was "
-            "90 % of the time at this hour of the day (UTC) in the time range and the four weeks before; beyond two "
-            "months both are daily. Normal: inside. To do: below it look for a burst or a pump that stopped; above it for a closed "
-            "valve.",
+            "The highest mean gauge pressure behind one of the site's pumps, by the hour. The grey band is where it "
+            "was 90 % of the time at this hour of the day (UTC) in the time range and the four weeks before; beyond "
+            "two months both are daily. Normal: inside. To do: below it look for a burst or a pump that stopped; above "
+            "it for a closed valve.",
             Query(sql.DISCHARGE, "time_series"),
             nothing=_NOTHING,
         ),

@@ -64,6 +64,8 @@ def play(url: str, end: Instant, seed: int = 1) -> set[str]:
             )
             journal.record(connection, changes, transaction)
             called |= {change.alarm.rule for change in changes}
+        # Here a day is judged at once; where it arrives by and by, people are told when an alarm is raised.
+        connection.execute("UPDATE alarm SET annunciated_at = raised_at")
         aggregates.mark(connection)
         aggregates.refresh(connection, end - HOUR)
         _contacts(connection)
@@ -77,4 +79,8 @@ def _contacts(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         " WHEN device_id % 5 = 0 THEN 'asleep' ELSE 'heard' END, now() FROM device"
     )
     connection.execute("INSERT INTO contact_tick VALUES (true, now(), now())")
+    connection.execute(
+        "INSERT INTO outage (path, since, raised_at, devices, ended_at) SELECT 'mqtt', now() - interval '9 hours',"
+        " now() - interval '8 hours 50 minutes', count(*), now() - interval '8 hours 40 minutes' FROM device"
+    )
     connection.commit()
