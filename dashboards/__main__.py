@@ -11,7 +11,7 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import connectivity, fleet, performance, pump, reliability, site, valve
+from dashboards import connectivity, fleet, performance, platform, pump, reliability, site, valve
 
 BOARDS = {
     "fleet-overview": fleet.build,
@@ -21,6 +21,7 @@ BOARDS = {
     "connectivity": connectivity.build,
     "alarm-performance": performance.build,
     "reliability": reliability.build,
+    "platform": platform.build,
 }
 """What builds each dashboard, by the name of its file."""
 

@@ -3,12 +3,14 @@ commit, aggregates, rules and journal. Only the radio is left out, so an uplink 
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import psycopg
 
 from alerts.contact import definitions
 from alerts.engine import Engine
 from alerts.rules import shipped_rules
-from devices.model import DAY, HOUR, Instant, Reading, Uplink
+from devices.model import DAY, HOUR, Instant, Reading, Transport, Uplink
 from devices.profile import shipped_profiles
 from headworks.judging import definition
 from ingest.translate import translate
@@ -16,7 +18,7 @@ from simulators.device import manner, uplinks
 from simulators.observation import observe
 from simulators.plant import build
 from simulators.schedule import schedule
-from storage import aggregates, journal, lifecycle, registry
+from storage import aggregates, journal, lifecycle, maintenance, registry
 from storage.database import connect
 from storage.writer import Writer
 
@@ -52,6 +54,8 @@ def play(url: str, end: Instant, seed: int = 1) -> set[str]:
             transaction = writer.commit(batch).transaction
             for record in batch.uplinks:
                 readings[record.device] += record.readings
+        garbled = Uplink(Transport.MQTT, b"\xff", end - HOUR, sent[0].identity)
+        writer.commit(translate([garbled], lambda _: devices, profiles)[0])
     finally:
         writer.close()
     called = set()
@@ -67,7 +71,7 @@ def play(url: str, end: Instant, seed: int = 1) -> set[str]:
         # Here a day is judged at once; where it arrives by and by, people are told when an alarm is raised.
         connection.execute("UPDATE alarm SET annunciated_at = raised_at")
         aggregates.mark(connection)
-        aggregates.refresh(connection, end - HOUR)
+        maintenance.run(connection, maintenance.TASKS[0], end - HOUR, maintenance.Keep(), perf_counter)
         _contacts(connection)
     return called
 

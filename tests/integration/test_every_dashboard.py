@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psycopg
@@ -108,7 +109,13 @@ def _options(connection: Connection, board: Mapping[str, Any], time_range: TimeR
     return chosen
 
 
-def _expanded(connection: Connection, request: Request, now: Instant, span: Instant = DAY, **chosen: str) -> bytes:
+def _expanded(
+    connection: Connection,
+    request: Request,
+    now: Instant,
+    span: Instant = DAY,
+    chosen: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
     time_range = TimeRange(now - span, now)
     variables = _options(connection, BOARDS[request.uid], time_range)
     variables |= {name: Variable(value) for name, value in chosen.items() if name in variables}
@@ -152,7 +159,7 @@ def _asset(request: Request, faulty: dict[str, str]) -> dict[str, str]:
 
 @every_panel
 def test_the_demo_fills_every_panel(request_: Request, demo: Connection, faulty: dict[str, str], now: Instant) -> None:
-    result = _run(demo, _expanded(demo, request_, now, **_asset(request_, faulty)))
+    result = _run(demo, _expanded(demo, request_, now, chosen=_asset(request_, faulty)))
     assert result.rows, "the panel is empty"
     measured = [value for row in result.rows for value in row if isinstance(value, int | float)]
     assert measured or request_.name in OF_WORDS, "nothing but times or names"
@@ -162,7 +169,7 @@ def test_the_demo_fills_every_panel(request_: Request, demo: Connection, faulty:
 def test_results_are_of_types_and_order_that_grafana_draws(
     request_: Request, demo: Connection, faulty: dict[str, str], now: Instant
 ) -> None:
-    result = _run(demo, _expanded(demo, request_, now, **_asset(request_, faulty)))
+    result = _run(demo, _expanded(demo, request_, now, chosen=_asset(request_, faulty)))
     assert set(result.columns.values()) <= {"text", "float8", "int8", "timestamptz"}
     panel = next((p for p in BOARDS[request_.uid]["panels"] if p["title"] == request_.name), None)
     names = set(result.columns) | (set(result.values("metric")) if "metric" in result.columns else set())
@@ -202,13 +209,13 @@ def test_odd_names_break_nothing_and_change_nothing(
     asset = _asset(request_, faulty)
     with demo.transaction(force_rollback=True):
         demo.execute("UPDATE device SET site = 'one', area = 'one', manufacturer = 'one', model = 'one'")
-        plain = _run(demo, _expanded(demo, request_, now, **asset))
+        plain = _run(demo, _expanded(demo, request_, now, chosen=asset))
         demo.execute(
             "UPDATE device SET site = %(odd)s, area = %(odd)s, manufacturer = %(odd)s, model = %(odd)s,"
             " tag = %(odd)s || device_id, serial = %(odd)s",
             {"odd": ODD},
         )
-        odd = _run(demo, _expanded(demo, request_, now, **asset))
+        odd = _run(demo, _expanded(demo, request_, now, chosen=asset))
     assert len(odd.rows) == len(plain.rows)
 
 
