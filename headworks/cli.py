@@ -17,6 +17,7 @@ from headworks import (
     cli_alarms,
     cli_backtest,
     cli_broker,
+    cli_dashboards,
     cli_devices,
     cli_exchange,
     cli_notify,
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_dashboards.app, name="dashboards")
 app.add_typer(cli_devices.app, name="devices")
 app.add_typer(cli_broker.app, name="broker")
 app.add_typer(cli_rules.app, name="rules")
