@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup services peers demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
+.PHONY: bench-dashboards help setup services peers demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -49,6 +49,9 @@ bench: services  ## measure, each figure beside its limit; writes build/bench.js
 fuzz: setup  ## fuzz every decoder with a million inputs each (FUZZ="--runs N TARGET" for less); writes build/fuzz.json
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
 	@nice $(BIN)/python -m tests.fuzz $(FUZZ)
+
+bench-dashboards: services  ## every query of every dashboard on a year of 1,000 devices; adds to build/bench.json
+	@$(BIN)/python -m tests.benchmarks.bench_dashboards
 
 bench-storage: services  ## twenty million readings: dashboards' queries, bytes a reading; adds to build/bench.json
 	@$(BIN)/python -m tests.benchmarks.bench_storage

@@ -10,6 +10,7 @@ from dashboards import variables
 from dashboards.assets import CONTACT
 from dashboards.panels import (
     ACT,
+    DAY_GAP,
     LOOK,
     PALE,
     badge,
@@ -119,17 +120,18 @@ def _radio() -> list[Builder[Panel]]:
         .override_by_name("Signal, median", _SIGNAL)
         .override_by_name("Signal, worst 5 %", _SIGNAL),
         place(
-            trend("suffix: dBm"),
+            trend("suffix: dBm").insert_nulls(DAY_GAP),
             5,
             (0, 19, 12, 8),
             "Signal (RSRP)",
-            "Median of the devices' hourly means, with the worst and the best twentieth. Normal: level over weeks. To "
+            "Median of the devices' hourly (beyond eight days: daily) means, with the worst and the best twentieth. "
+            "Normal: level over weeks. To "
             "do: a step down of all is the cell; a slow fall of the worst are antennas and chambers.",
             Query(sql.SIGNAL, "time_series"),
             nothing=_NOTHING,
         ),
         place(
-            trend("suffix: dB"),
+            trend("suffix: dB").insert_nulls(DAY_GAP),
             6,
             (12, 19, 12, 8),
             "Signal to noise",
@@ -143,7 +145,8 @@ def _radio() -> list[Builder[Panel]]:
             7,
             (0, 27, 12, 8),
             "Sent again",
-            "Readings that were stored before, of all that came: a device sends again what was not acknowledged in "
+            "Readings that were stored before, of all that came on the last day of the time range: a device sends "
+            "again what was not acknowledged in "
             "time. Each is stored once. Normal: a few percent. To do: more says that acknowledgements are lost or "
             "late; compare with the platform's own delay.",
             Query(sql.REPEATS, "time_series"),
@@ -154,7 +157,8 @@ def _radio() -> list[Builder[Panel]]:
             8,
             (12, 27, 12, 8),
             "Delay of the newest sample",
-            "From an uplink's newest sample to its arrival. Normal: seconds for a device that wakes to send; up to a "
+            "From an uplink's newest sample to its arrival, on the last day of the time range. Normal: seconds for a "
+            "device that wakes to send; up to a "
             "reporting interval for one that gathers. To do: where the 95 % grow, devices cannot get through at the "
             "first try.",
             Query(sql.DELAY, "time_series"),

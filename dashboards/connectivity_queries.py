@@ -9,7 +9,7 @@ S608 is off for this file: what is put together here are fragments of our own; v
 
 from __future__ import annotations
 
-from dashboards.query import IN_SITES, SITE, TAG
+from dashboards.query import IN_SITES, LAST_DAY, LONG, SITE, TAG
 
 _HERE = f"d.status = 'active' AND {IN_SITES}"
 _DEVICES = f"ANY(ARRAY(SELECT d.device_id FROM device d WHERE {_HERE}))"
@@ -64,15 +64,21 @@ ORDER BY 8 NULLS LAST, 1
 """
 
 
+def _of(view: str, metric: str) -> str:
+    return f"""SELECT bucket, avg_value FROM {view}
+      WHERE device_id = {_DEVICES} AND metric_id = (SELECT m.metric_id FROM metric m WHERE m.name = '{metric}')
+        AND $__timeFilter(bucket)"""
+
+
 def _spread(metric: str, low: str, high: str) -> str:
-    """The median of the devices' hourly means, and where their worst and best twentieth begin."""
+    """The median of the devices' hourly or daily means, and where their worst and best twentieth begin."""
     return f"""
 SELECT bucket AS "time", percentile_cont(0.05) WITHIN GROUP (ORDER BY avg_value) AS "{low}",
        percentile_cont(0.5) WITHIN GROUP (ORDER BY avg_value) AS "Median",
        percentile_cont(0.95) WITHIN GROUP (ORDER BY avg_value) AS "{high}"
-FROM reading_hourly
-WHERE device_id = {_DEVICES} AND metric_id = (SELECT m.metric_id FROM metric m WHERE m.name = '{metric}')
-  AND $__timeFilter(bucket)
+FROM ({_of("reading_hourly", metric)} AND NOT ({LONG})
+      UNION ALL
+      {_of("reading_daily", metric)} AND {LONG}) h
 GROUP BY 1
 ORDER BY 1
 """
@@ -86,7 +92,7 @@ REPEATS = f"""
 SELECT time_bucket(interval '1 hour', u.received_at) AS "time",
        100.0 * sum(u.duplicates)::double precision / NULLIF(sum(u.readings + u.duplicates), 0) AS "Repeated"
 FROM uplink u JOIN device d ON d.device_id = u.device_id
-WHERE $__timeFilter(u.received_at) AND u.transport <> 'import' AND {IN_SITES}
+WHERE u.received_at BETWEEN {LAST_DAY} AND $__timeTo()::timestamptz AND u.transport <> 'import' AND {IN_SITES}
 GROUP BY 1
 ORDER BY 1
 """
@@ -99,7 +105,7 @@ FROM uplink u JOIN device d ON d.device_id = u.device_id
 CROSS JOIN LATERAL (
     SELECT GREATEST(0, EXTRACT(epoch FROM u.received_at - u.last_measured_at))::double precision AS delay
 ) w
-WHERE $__timeFilter(u.received_at) AND u.transport <> 'import' AND {IN_SITES}
+WHERE u.received_at BETWEEN {LAST_DAY} AND $__timeTo()::timestamptz AND u.transport <> 'import' AND {IN_SITES}
 GROUP BY 1
 ORDER BY 1
 """

@@ -15,6 +15,7 @@ from dashboards import fleet_queries as sql
 from dashboards import variables
 from dashboards.panels import (
     ACT,
+    DAY_GAP,
     GREY,
     HIGH,
     LOOK,
@@ -190,22 +191,24 @@ def _where() -> list[Builder[Panel]]:
 def _trends() -> list[Builder[Panel]]:
     return [
         place(
-            trend("suffix: bar"),
+            trend("suffix: bar").insert_nulls(DAY_GAP),
             8,
             (0, 22, 12, 8),
             "Pressure",
-            "Mean gauge pressure an hour of a site's pumps (discharge) and valves (inlet), from good readings. "
+            "Mean gauge pressure an hour (beyond eight days: a day) of a site's pumps (discharge) and valves (inlet), "
+            "from good readings. "
             "Normal: the daily rhythm of demand. To do: a step down with more flow suggests a burst, with less flow "
             "a pump that stopped or lost its suction; compare with the flow beside.",
             Query(sql.PRESSURE, "time_series"),
             nothing=_NO_READINGS,
         ).axis_label("bar"),
         place(
-            trend("suffix: m³/h"),
+            trend("suffix: m³/h").insert_nulls(DAY_GAP),
             9,
             (12, 22, 12, 8),
             "Flow",
-            "Sum of the hourly mean flow of a site's pumps, valves and meters, each kind on its own, as water that "
+            "Sum of the hourly (beyond eight days: daily) mean flow of a site's pumps, valves and meters, each kind on "
+            "its own, as water that "
             "passes a pump may pass a valve too. Normal: the daily rhythm of demand, with a low at night. To do: a "
             "night flow that rises from day to day is a leak.",
             Query(sql.FLOW, "time_series"),
@@ -264,7 +267,8 @@ def _data() -> list[Builder[Panel]]:
             12,
             (0, 38, 8, 7),
             "Readings stored per hour",
-            "Readings by the hour in which they arrived. The last bar is the hour in progress. Normal: even; a high "
+            "Readings by the hour in which they arrived, of the last day of the time range. The last bar is the hour "
+            "in progress. Normal: even; a high "
             "bar after a low one is a backlog that came in. To do when it drops for all sites: check the gateways "
             "and the database (`headworks doctor`).",
             Query(sql.READINGS_PER_HOUR, "time_series"),

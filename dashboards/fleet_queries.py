@@ -10,7 +10,7 @@ which Grafana quotes.
 
 from __future__ import annotations
 
-from dashboards.query import IN_SITES, SITE, TAG
+from dashboards.query import IN_SITES, LAST_DAY, LONG, SITE, TAG
 from devices.model import Quality, Transport
 
 ACTIVE_ALARMS = f"""
@@ -106,15 +106,22 @@ ORDER BY 3 DESC, 4 DESC, 5 DESC, 9 DESC, 1
 """
 
 
+def _of(view: str, metric: str) -> str:
+    return f"""SELECT bucket, device_id, avg_value FROM {view}
+      WHERE metric_id = (SELECT m.metric_id FROM metric m WHERE m.name = '{metric}') AND $__timeFilter(bucket)"""
+
+
 def _trend(metric: str, aggregate: str) -> str:
     # Which devices and which metric are settled before the view is read, so that its scan enters the key (device_id,
     # metric_id, time) for these alone; joined to the registry the planner reads every device's history.
     return f"""
 SELECT h.bucket AS "time", {SITE} || ' · ' || d.kind || 's' AS metric, {aggregate} AS value
-FROM reading_hourly h JOIN device d USING (device_id)
-WHERE h.device_id = ANY(ARRAY(SELECT d.device_id FROM device d WHERE d.status = 'active' AND {IN_SITES}))
-AND h.metric_id = (SELECT m.metric_id FROM metric m WHERE m.name = '{metric}') AND $__timeFilter(h.bucket)
-GROUP BY 1, 2
+FROM ({_of("reading_hourly", metric)} AND NOT ({LONG})
+      AND device_id = ANY(ARRAY(SELECT d.device_id FROM device d WHERE d.status = 'active' AND {IN_SITES}))
+      UNION ALL
+      {_of("reading_daily", metric)} AND {LONG}) h JOIN device d USING (device_id)
+WHERE d.status = 'active' AND {IN_SITES}
+GROUP BY 1, d.site, d.kind
 ORDER BY 1, 2
 """
 
@@ -162,9 +169,9 @@ LIMIT 10
 """
 
 # Whole hours, the one in which the time range begins included: a part of an hour would look like a drop.
-_HOURS = """generate_series(time_bucket(interval '1 hour', $__timeFrom()::timestamptz),
+_HOURS = f"""generate_series(time_bucket(interval '1 hour', {LAST_DAY}),
                      $__timeTo()::timestamptz, interval '1 hour')"""
-_ARRIVED = f"""u.received_at >= time_bucket(interval '1 hour', $__timeFrom()::timestamptz)
+_ARRIVED = f"""u.received_at >= time_bucket(interval '1 hour', {LAST_DAY})
       AND u.received_at <= $__timeTo()::timestamptz AND {IN_SITES}"""
 
 READINGS_PER_HOUR = f"""

@@ -47,6 +47,9 @@ ACT = "#8F3BB8"
 Steps = Sequence[tuple[float | None, str]]
 """Threshold steps as (from this value on, colour); the first has None for “from the start”."""
 
+DAY_GAP = 25 * 3_600_000
+"""Milliseconds without a value that are a gap where a trend may be of days."""
+
 NORMAL: Steps = ((None, PALE),)
 
 

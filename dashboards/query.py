@@ -35,6 +35,14 @@ ASSET = "${asset:sqlstring}::integer"
 AssetKind = Literal["pump", "valve"]
 """The kinds of device that have a dashboard of their own."""
 
+LONG = "$__timeTo()::timestamptz - $__timeFrom()::timestamptz > interval '8 days'"
+"""Whether days are drawn in place of hours: a month of a thousand devices by the hour is more than a second's work. Of
+constants only, so that the planner drops the branch not taken."""
+
+LAST_DAY = "GREATEST($__timeFrom()::timestamptz, $__timeTo()::timestamptz - interval '26 hours')"
+"""From when on single uplinks are counted: there is no aggregate of them, and a day of a thousand devices is what can
+be read in a fifth of a second."""
+
 TAG = "COALESCE(NULLIF(d.tag, ''), d.identity)"
 
 Format = Literal["table", "time_series"]

@@ -17,17 +17,18 @@ _MAKER = """translate(COALESCE(NULLIF(d.manufacturer, ''), '(no maker)'), '"$', 
 _MODEL = """translate(COALESCE(NULLIF(d.model, ''), '(no model)'), '"$', '”＄')"""
 _FROM, _TO = "$__timeFrom()::timestamptz", "$__timeTo()::timestamptz"
 
-# Of all metrics a device has, one is enough to say that it was there on a day: that of which it tells most.
-_DAYS = f"""
-SELECT r.device_id, max(r.days) AS days, min(r.first) AS first, max(r.last) AS last
+# That of its battery a device tells as long as it lives, so a day without is a day without a word. One look at it gives
+# the days and the slope; by metric and time, as these are all devices.
+_DAYS = """
+SELECT r.device_id, max(r.days) AS days, min(r.first) AS first, max(r.last) AS last, max(r.a_day) AS a_day
 FROM (
-    SELECT device_id, metric_id, count(*) AS days, min(bucket) AS first, max(bucket) AS last
-    FROM reading_daily
-    WHERE device_id = ANY(ARRAY(SELECT d.device_id FROM device d WHERE {IN_SITES}))
-      AND metric_id = ANY(ARRAY(SELECT m.metric_id FROM metric m
-                                WHERE m.name IN ('battery', 'battery_voltage', 'rsrp', 'pressure', 'flow')))
-      AND $__timeFilter(bucket)
-    GROUP BY 1, 2
+    SELECT r.device_id, count(*) AS days, min(r.bucket) AS first, max(r.bucket) AS last,
+           CASE WHEN r.metric_id = (SELECT m.metric_id FROM metric m WHERE m.name = 'battery')
+                THEN regr_slope(r.avg_value, EXTRACT(epoch FROM r.bucket)) * 86400 END AS a_day
+    FROM reading_daily r
+    WHERE r.metric_id = ANY(ARRAY(SELECT m.metric_id FROM metric m WHERE m.name IN ('battery', 'battery_voltage')))
+      AND $__timeFilter(r.bucket)
+    GROUP BY r.device_id, r.metric_id
 ) r
 GROUP BY 1
 """.strip()
@@ -40,14 +41,6 @@ SELECT a.device_id, count(*) AS alarms,
        count(*) FILTER (WHERE a.alarm_class = 'instrument') AS defects
 FROM alarm a
 WHERE NOT a.retracted AND a.raised_at >= {_FROM} AND a.raised_at <= {_TO}
-GROUP BY 1
-""".strip()
-
-_BATTERY = f"""
-SELECT r.device_id, count(*) AS days, regr_slope(r.avg_value, EXTRACT(epoch FROM r.bucket)) * 86400 AS a_day
-FROM reading_daily r
-WHERE r.device_id = ANY(ARRAY(SELECT d.device_id FROM device d WHERE {IN_SITES}))
-  AND r.metric_id = (SELECT m.metric_id FROM metric m WHERE m.name = 'battery') AND $__timeFilter(r.bucket)
 GROUP BY 1
 """.strip()
 
@@ -68,17 +61,16 @@ def _grades(groups: dict[str, str], order: str) -> str:
     return f"""
 WITH days AS ({_DAYS}),
 called AS ({_ALARMS}),
-battery AS ({_BATTERY}),
 grouped AS (
     SELECT {columns}, d.kind, count(*) AS devices, sum(y.days) / 365.25 AS years,
            COALESCE(sum(c.alarms), 0)::double precision AS alarms,
            COALESCE(sum(c.failures), 0)::double precision AS failures,
            COALESCE(sum(c.defects), 0)::double precision AS defects,
            (100.0 * sum(y.days) / sum(EXTRACT(epoch FROM y.last - y.first) / 86400 + 1))::double precision AS complete,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY -100 / (LEAST(b.a_day, -0.005) * 365.25))
-               FILTER (WHERE b.days >= 7) AS life
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY -100 / (LEAST(y.a_day, -0.005) * 365.25))
+               FILTER (WHERE y.a_day IS NOT NULL AND y.days >= 7) AS life
     FROM device d JOIN days y ON y.device_id = d.device_id
-    LEFT JOIN called c ON c.device_id = d.device_id LEFT JOIN battery b ON b.device_id = d.device_id
+    LEFT JOIN called c ON c.device_id = d.device_id
     WHERE {IN_SITES}
     GROUP BY {names}, d.kind
 )
@@ -110,12 +102,13 @@ LIMIT 100
 """
 
 MEASURED = f"""
-SELECT r.bucket AS "time", count(DISTINCT r.device_id)::double precision AS "Devices with data"
-FROM reading_daily r
-WHERE r.device_id = ANY(ARRAY(SELECT d.device_id FROM device d WHERE {IN_SITES}))
-  AND r.metric_id = ANY(ARRAY(SELECT m.metric_id FROM metric m
-                              WHERE m.name IN ('battery', 'battery_voltage', 'rsrp', 'pressure', 'flow')))
-  AND $__timeFilter(r.bucket)
+SELECT n.bucket AS "time", count(*)::double precision AS "Devices with data"
+FROM (
+    SELECT DISTINCT r.bucket, r.device_id FROM reading_daily r
+    WHERE r.metric_id = ANY(ARRAY(SELECT m.metric_id FROM metric m WHERE m.name IN ('battery', 'battery_voltage')))
+      AND $__timeFilter(r.bucket)
+) n JOIN device d ON d.device_id = n.device_id
+WHERE {IN_SITES}
 GROUP BY 1
 ORDER BY 1
 """
