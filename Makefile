@@ -64,6 +64,8 @@ lock:  ## write requirements*.lock anew (needs uv on the PATH)
 	    --no-annotate --no-header -o requirements.lock
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-annotate --no-header -c requirements.lock -o requirements-dev.lock
+	uv pip compile --group browser --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header -o requirements-browser.lock
 	uv pip compile --group fuzz --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-annotate --no-header -o requirements-fuzz.lock
 

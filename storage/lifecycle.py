@@ -54,10 +54,14 @@ class JournalLine:
     detail: dict[str, object]
 
 
-_LIST = """
-SELECT a.alarm_id, a.rule, d.identity, d.tag, d.site, d.area, a.priority, a.message, a.state, a.since, a.raised_at,
+COLUMNS = """
+       a.alarm_id, a.rule, d.identity, d.tag, d.site, d.area, a.priority, a.message, a.state, a.since, a.raised_at,
        a.cleared_at, a.recorded_at, a.acked_by, a.suppressions, coalesce(r.title, a.rule), coalesce(r.guidance, '{}')
 FROM alarm_state a JOIN device d USING (device_id) LEFT JOIN alarm_rule r USING (rule)
+"""
+"""What `listed` reads, and where from."""
+_LIST = f"""
+SELECT {COLUMNS}
 WHERE NOT a.retracted
   AND (%(number)s::bigint IS NULL OR a.alarm_id = %(number)s)
   AND (NOT %(open)s OR a.state <> 'normal')
@@ -145,7 +149,7 @@ def alarms(
                 "limit": limit,
             },
         ).fetchall()
-    return [_listed(row) for row in rows]
+    return [listed(row) for row in rows]
 
 
 def lines(connection: Connection, number: int) -> list[JournalLine]:
@@ -310,7 +314,8 @@ def _about(
     )
 
 
-def _listed(row: tuple[object, ...]) -> ListedAlarm:
+def listed(row: tuple[object, ...]) -> ListedAlarm:
+    """A row of the columns that `COLUMNS` names."""
     number, rule, device, tag, site, area, priority, message, state, since, raised, cleared, recorded, *rest = row
     acknowledged_by, suppressed, title, guidance = rest
     assert isinstance(guidance, dict)
