@@ -25,12 +25,13 @@ from devices.errors import UnavailableError
 from devices.model import Device, Uplink
 from devices.profile import Profile
 from headworks import clock
+from headworks.api.context import Context, Ports
 from headworks.credentials import Credentials
 from headworks.http import HttpDoor
 from headworks.judging import Journal
 from headworks.profiles import load_profile_files
 from headworks.session import Session
-from headworks.settings import Settings, SettingsError, UnknownDevices
+from headworks.settings import Settings, SettingsError, UnknownDevices, check_certificate
 from headworks.telling import Telling
 from headworks.upkeep import Upkeep
 from ingest.coap import CoapGateway, Limits
@@ -171,7 +172,28 @@ class Platform:
             self._upkeeping,
             Keep(settings.keep_readings_days, settings.keep_uplinks_days, settings.keep_quarantine_days),
         )
-        self._http = HttpDoor(settings.http_host, settings.http_port, self.health)
+        self._http = HttpDoor(
+            settings.http_host,
+            settings.http_port,
+            self.health,
+            Context(self._ports(database_url)),
+            settings.http_cert,
+            settings.http_key,
+        )
+
+    def _ports(self, database_url: str) -> Ports:
+        check_certificate(self._settings)
+        return Ports(
+            database_url,
+            health=self.health,
+            rules=lambda: self._rules,
+            failing=lambda: self._engine.failing,
+            profiles=self._profiles,
+            now=clock.now,
+            time_zone=self._settings.time_zone,
+            grafana_url=self._settings.grafana_url,
+            secure=self._settings.console_address.startswith("https:"),
+        )
 
     def _new_engine(self, rules: Sequence[Rule]) -> Engine:
         return Engine(rules, self._profiles)
@@ -243,21 +265,20 @@ class Platform:
         self._mqtt.start()
         if self._sparkplug:
             self._sparkplug.start()
-        serving = asyncio.create_task(self._http.serve(), name="http")
+        self._http.start()
         try:
             ready(
                 Doors(
                     f"coap://{self._settings.coap_host}:{self._settings.coap_port}",
                     f"mqtt://{self._broker.host}:{self._broker.port}",
-                    f"http://{self._settings.http_host}:{port}",
+                    f"{'https' if self._settings.http_cert else 'http'}://{self._settings.http_host}:{port}",
                     door,
                 )
             )
             await stop.wait()
         finally:
             await self._close()
-            self._http.close()
-            await serving
+            await asyncio.to_thread(self._http.close, 5)
 
     async def _close(self) -> None:
         """In the order of the flow, so that what was acknowledged is judged and what is judged is told."""

@@ -6,9 +6,12 @@ The environment wins over the file. Addresses with passwords are secrets: they p
 from __future__ import annotations
 
 import os
+import ssl
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -54,6 +57,24 @@ def _mqtt_address(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("mqtt://", "mqtts://")):
         raise ValueError("an MQTT address looks like mqtt://user:password@host:1883 (mqtts:// with TLS)")
     return value
+
+
+def _web_address(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("an address looks like https://console.example.org")
+    return value.rstrip("/")
+
+
+def _time_zone(value: str) -> str:
+    check_time_zone(value)
+    return value
+
+
+def check_time_zone(value: str) -> None:
+    """`ValueError` where the IANA database has no time zone of this name."""
+    if value not in available_timezones():
+        near = get_close_matches(value, sorted(available_timezones()), 1)
+        raise ValueError(f"there is no time zone {value!r}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -112,6 +133,21 @@ class Settings(BaseSettings):
     mqtt_port: Port = Field(default=1883, description="Port of the embedded broker (another is chosen if it is taken)")
     http_host: str = "127.0.0.1"
     http_port: Port = 8080
+    http_cert: Path | None = Field(
+        default=None, description="Certificate chain (PEM) of the API and the console: TLS; without it, plain HTTP"
+    )
+    http_key: Path | None = Field(
+        default=None, description="The private key of that certificate [default: in the same file]"
+    )
+    console_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+        default=None, description="What people type to reach the console, where a proxy stands before it"
+    )
+    grafana_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+        default=None, description="Grafana, for links from the console; without it, none"
+    )
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        default="UTC", description="Of sites that have none of their own (`headworks sites set`), as Asia/Shanghai"
+    )
     rules: Path | None = Field(
         default=None, description="A file or folder of alarm rules, in place of the shipped ones"
     )
@@ -135,6 +171,12 @@ class Settings(BaseSettings):
     )
     log_level: str = Field(default="info", pattern="(?i)^(debug|info|warning|error)$")
     log_format: LogFormat = LogFormat.AUTO
+
+    @property
+    def console_address(self) -> str:
+        """What people type to reach the console."""
+        scheme = "https" if self.http_cert else "http"
+        return self.console_url or f"{scheme}://{self.http_host}:{self.http_port}"
 
     @property
     def key_path(self) -> Path:
@@ -162,6 +204,18 @@ class Settings(BaseSettings):
         """The environment over the file; no other source."""
         path = os.environ.get("HEADWORKS_SETTINGS", FILE)
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(path))
+
+
+def check_certificate(settings: Settings) -> None:
+    """`SettingsError` where the HTTP door's certificate and key cannot be used."""
+    if settings.http_cert is None:
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.http_cert, settings.http_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"HEADWORKS_HTTP_CERT, HEADWORKS_HTTP_KEY: no certificate with its key there: {error}"
+        ) from None
 
 
 def load_settings() -> Settings:

@@ -62,10 +62,11 @@ MINIMUM_VERSION = 150_000
 """PostgreSQL 15: `MERGE`, `UNIQUE NULLS NOT DISTINCT`, and still supported."""
 
 
-def connect(url: str, *, application: str = "headworks", timeout: int = 5) -> Connection:
+def connect(url: str, *, application: str = "headworks", timeout: int = 5, statement_seconds: int = 0) -> Connection:
     """Open a connection in autocommit mode; `UnavailableError` with a hint where that is not possible.
 
     Times travel in UTC; a lost server is noticed within a minute (TCP keepalive), a stuck lock within thirty seconds.
+    A statement is broken off after `statement_seconds`; 0 is never.
     """
     defaults = {
         "connect_timeout": str(timeout),
@@ -81,6 +82,8 @@ def connect(url: str, *, application: str = "headworks", timeout: int = 5) -> Co
         connection.execute(
             "SET TIME ZONE 'UTC'; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'"
         )
+        if statement_seconds:
+            connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{statement_seconds}s",))
     except psycopg.Error as error:
         raise UnavailableError(f"cannot reach the database {describe(url)}: {first_line(error)}") from error
     return connection
