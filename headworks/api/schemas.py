@@ -343,7 +343,7 @@ def status(quality: Quality) -> Literal["good", "uncertain", "bad"]:
 
 class Series(BaseModel):
     """A trend as parallel lists. Where there are no more readings than points were asked for, they are the readings,
-    with their quality; else buckets of `width_seconds` over good readings, with the average, the least and the greatest."""
+    with their quality; else buckets of `width_seconds` over good readings: the average, the least and the greatest."""
 
     device: str
     metric: str
