@@ -26,7 +26,9 @@ from headworks import (
     cli_rules,
     cli_score,
     cli_simulate,
+    cli_sites,
     cli_storage,
+    cli_tokens,
 )
 from headworks.embedded import EmbeddedServiceError
 from headworks.running import database_url
@@ -45,6 +47,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_dashboards.app, name="dashboards")
 app.add_typer(cli_devices.app, name="devices")
+app.add_typer(cli_sites.app, name="sites")
+app.add_typer(cli_tokens.app, name="tokens")
 app.add_typer(cli_broker.app, name="broker")
 app.add_typer(cli_rules.app, name="rules")
 app.add_typer(cli_alarms.app, name="alarms")

@@ -13,6 +13,7 @@ import structlog
 from rich.console import Console
 
 from headworks import logs
+from headworks.cli_tokens import first_token, put_first_token
 from headworks.running import Running, announced, find_running
 from headworks.servers import servers
 from headworks.service import Doors, Platform, prepare
@@ -34,6 +35,7 @@ def run_up(settings: Settings) -> int:
         return 1
     with servers(settings, folder, out.print) as found:
         database = prepare(found.database_url)
+        token = first_token(found.database_url)
         platform = Platform(settings, found.database_url, found.mqtt_url)
         running = Running(os.getpid(), found.database_url, found.mqtt_url, _coap_url(settings))
 
@@ -41,10 +43,17 @@ def run_up(settings: Settings) -> int:
             out.print(f"Headworks is up: {database.edition} {database.version}, {found.broker}")
             out.print(f"  CoAP      {doors.coap}/telemetry/<identity>")
             out.print(f"  MQTT      {doors.mqtt}, topic headworks/<identity>/telemetry")
-            out.print(f"  HTTP      {doors.http}/healthz and /metrics")
+            out.print(f"  Console   {settings.console_url or doors.http}/")
+            out.print(f"  HTTP      {doors.http}/api/v1, /healthz and /metrics")
             out.print(
                 f"  Database  psql '{found.database_url if settings.database_url is None else '…'}'", soft_wrap=True
             )
+            if token is not None and sys.stdout.isatty():
+                out.print(f"The console's first token, for the admin, shown this once: {token}", soft_wrap=True)
+            elif token is not None:
+                out.print(
+                    f"The console's first token, for the admin, is in {put_first_token(folder, token)}", soft_wrap=True
+                )
             out.print("Ctrl-C stops it; its data stays in " + str(folder), soft_wrap=True)
 
         with announced(folder, running):
@@ -59,6 +68,12 @@ def run_serve(settings: Settings, *, until_eof: bool = False) -> int:
     database_url = settings.database_url.get_secret_value()
     database = prepare(database_url)
     log.info("database.ready", database=describe(database_url), edition=database.edition, version=database.version)
+    token = first_token(database_url)
+    if token is not None:
+        path = put_first_token(settings.state_dir, token)
+        log.info(
+            "tokens.first", role="admin", file=str(path), hint="log in to the console with it, then delete the file"
+        )
     platform = Platform(settings, database_url, settings.mqtt_url.get_secret_value())
 
     def ready(doors: Doors) -> None:
