@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: bench-dashboards help setup services peers demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
+.PHONY: browser bench-dashboards help setup services peers demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -68,6 +68,10 @@ lock:  ## write requirements*.lock anew (needs uv on the PATH)
 	    --no-annotate --no-header -o requirements-browser.lock
 	uv pip compile --group fuzz --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-annotate --no-header -o requirements-fuzz.lock
+
+browser: setup  ## Playwright, for the tests of the console; the browser is Debian's package chromium
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements-browser.lock
 
 clean:  ## remove what was built here (not the cache, not your data)
 	rm -rf build dist $(VENV)

@@ -1,0 +1,46 @@
+// Small helpers to build elements: text is always set as text, never as markup.
+
+export function el(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key === "value" || key === "checked" || key === "disabled") made[key] = value;
+    else made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+export function svg(name, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+let timer;
+export function say(text) {
+  const said = document.getElementById("said");
+  said.textContent = text;
+  clearTimeout(timer);
+  timer = setTimeout(() => { said.textContent = ""; }, 6000);
+}
+
+// A dialog with one form; resolves to its values, or null where it was closed.
+export function ask(title, fields, button, cancel) {
+  return new Promise((resolve) => {
+    const form = el("form", { method: "dialog" }, el("h2", {}, title), ...fields.flatMap(({ label, field }) => [
+      el("label", { for: field.id }, label), field]),
+      el("div", { class: "bar" },
+        el("button", { type: "button", onclick: () => dialog.close() }, cancel),
+        el("button", { class: "main", value: "ok" }, button)));
+    const dialog = el("dialog", {}, form);
+    dialog.addEventListener("close", () => {
+      resolve(dialog.returnValue === "ok" ? Object.fromEntries(new FormData(form)) : null);
+      dialog.remove();
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

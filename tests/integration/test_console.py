@@ -1,0 +1,243 @@
+"""The console in a real headless browser: the work on alarms, on a screen and on a phone, in both languages.
+
+Skipped where there is no browser: `make browser` puts Playwright beside Debian's Chromium.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from alerts.rules import shipped_rules
+from devices.alarm import Alarm, AlarmChange, ChangeKind, Priority
+from devices.batch import Batch, UplinkRecord
+from devices.model import MINUTE, SECOND, Device, Quality, Reading, Transport, Uplink
+from devices.profile import shipped_profiles
+from headworks import clock
+from headworks.api.context import Context, Ports
+from headworks.console import FOLDER
+from headworks.http import HttpDoor
+from headworks.judging import definition
+from storage import journal, lifecycle, registry, tokens
+from storage.database import connect
+from storage.tokens import Role
+from storage.writer import Writer
+from tests.conftest import PUMP, VALVE
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: `make browser` installs it")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: Debian's package chromium has it")
+
+RULES = shipped_rules()
+SHOTS = Path(os.environ.get("HEADWORKS_TEST_SHOTS", "build/console"))
+"""Where a picture of each page is put."""
+ASSETS = 1_000
+TAGGED = '<img src=x onerror="document.title=1">'
+
+
+def _alarm(rule: str, device: str, minutes: int, priority: Priority, message: str) -> Alarm:
+    at = clock.now() // SECOND * SECOND - minutes * MINUTE
+    return Alarm(rule, device, priority, message, at - MINUTE, at, None, 91.0)
+
+
+@pytest.fixture
+def address(registered: str) -> Iterator[str]:
+    fleet = [
+        Device(f"urn:dev:console:{n}", "centrifugal-pump", tag=f"P-{n:04d}", site=f"Site {n % 4}", area="Hall")
+        for n in range(ASSETS)
+    ]
+    with connect(registered) as connection:
+        registry.register(
+            connection, [*fleet, Device("urn:odd", "control-valve", tag=TAGGED, site="North")], shipped_profiles()
+        )
+        lifecycle.define(connection, [definition(rule) for rule in RULES])
+        token = tokens.make(connection, "kim", Role.OPERATOR, "test")
+        alarms = [
+            _alarm("bearing-temperature-high", PUMP.identity, 5, Priority.HIGH, "Bearing at 91 °C, limit 82 °C"),
+            _alarm("battery-low", VALVE.identity, 300, Priority.LOW, "Battery at 18 %"),
+            _alarm("valve-travel-deviation", "urn:odd", 60, Priority.MEDIUM, "12 % beside its command"),
+        ]
+        journal.record(connection, [AlarmChange(ChangeKind.RAISED, None, alarm) for alarm in alarms], None)
+    writer = Writer(registered)
+    now = clock.now() // SECOND * SECOND
+    readings = [
+        Reading(PUMP.identity, metric, now - n * MINUTE, value + (n * 7 % 11) / 10, Quality.GOOD)
+        for metric, value in (("bearing_temperature", 80.0), ("pressure", 4.0), ("flow", 50.0))
+        for n in range(240, 0, -1)
+    ]
+    writer.commit(Batch([UplinkRecord(Uplink(Transport.COAP, b"", now), PUMP.identity, readings)]))
+    writer.close()
+    ports = Ports(
+        registered,
+        health=lambda: {"database": "ok"},
+        rules=lambda: RULES,
+        failing=dict,
+        profiles=shipped_profiles(),
+        now=clock.now,
+        time_zone="Asia/Shanghai",
+    )
+    door = HttpDoor("127.0.0.1", 0, dict, Context(ports))
+    port = door.open()
+    door.start()
+    os.environ["HEADWORKS_TEST_TOKEN"] = token
+    yield f"http://127.0.0.1:{port}/"
+    door.close(5)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """A page that is logged in; it may not have told of a single error."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
+    opened = context.new_page()
+    opened.set_default_timeout(8_000)
+    problems: list[str] = []
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    # Before anybody is logged in the session is asked for and there is none: the browser logs that answer.
+    opened.on(
+        "console", lambda line: problems.append(line.text) if line.type == "error" and "401" not in line.text else None
+    )
+    opened.goto(address)
+    opened.get_by_label("Token").fill(os.environ["HEADWORKS_TEST_TOKEN"])
+    opened.get_by_role("button", name="Log in").click()
+    opened.get_by_text("Bearing at 91 °C").wait_for()
+    yield opened
+    context.close()
+    assert problems == []
+
+
+def shot(page: Any, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(SHOTS / f"{name}.png"), full_page=False)
+
+
+def test_the_files_name_no_foreign_address_and_have_no_inline_script() -> None:
+    for path in FOLDER.iterdir():
+        text = path.read_text("utf-8")
+        assert "http://" not in text.replace("http://www.w3.org/2000/svg", ""), path
+        assert "https://" not in text, path
+        assert "innerHTML" not in text, path
+    assert '<script type="module" src="main.js"></script>' in (FOLDER / "index.html").read_text("utf-8")
+
+
+def test_alarms_are_worked_on(page: Any, address: str) -> None:
+    lines = page.locator("#list li[data-number]")
+    assert [line.inner_text().split("\n")[0] for line in lines.all()] == ["HIGH", "MEDIUM", "LOW"]
+    assert TAGGED in page.locator("#list").inner_text(), "what devices say is text"
+    shot(page, "alarms")
+    page.get_by_text("Bearing at 91 °C").click()
+    page.get_by_text("What to do").wait_for()
+    shot(page, "alarm")
+    page.locator("#detail").get_by_role("button", name="Acknowledge").click()
+    page.locator("#detail").get_by_text("acknowledged by kim").wait_for()
+    page.locator("#detail").get_by_role("button", name="Comment…").click()
+    page.get_by_label("Remark").fill("Grease is on its way")
+    page.locator("dialog").get_by_role("button", name="Comment…").click()
+    page.get_by_text("Grease is on its way").wait_for()
+    page.locator("#detail").get_by_role("button", name="Shelve…").click()
+    page.get_by_label("Why").fill("Bearing is ordered")
+    shot(page, "shelve")
+    page.locator("dialog").get_by_role("button", name="Shelve…").click()
+    page.locator("#list").get_by_text("Bearing at 91 °C").wait_for(state="detached")
+    page.get_by_text("shelved 1").wait_for()
+
+
+def test_by_keys_alone(page: Any) -> None:
+    page.locator("body").press("j")
+    page.locator("body").press("x")
+    page.locator("body").press("k")
+    page.locator("body").press("x")
+    page.get_by_role("button", name="Acknowledge (2)").wait_for()
+    page.locator("body").press("a")
+    page.get_by_text("2 done").wait_for()
+    page.locator("#list").get_by_text("acknowledged", exact=True).nth(1).wait_for()
+    assert page.locator("#list").get_by_text("unacknowledged", exact=True).count() == 1
+
+
+def test_what_others_do_is_seen_without_a_reload(page: Any, registered: str) -> None:
+    page.get_by_text("live", exact=True).wait_for()
+    with connect(registered) as connection:
+        new = _alarm("pump-dry-run", PUMP.identity, 1, Priority.HIGH, "Runs without water")
+        journal.record(connection, [AlarmChange(ChangeKind.RAISED, None, new)], None)
+    page.get_by_text("Runs without water").wait_for()
+
+
+def test_an_asset_with_its_values_trends_and_alarms(page: Any) -> None:
+    page.get_by_text("Bearing at 91 °C").click()
+    page.locator("#detail").get_by_role("link", name="P-101").click()
+    page.get_by_role("heading", name="Latest values").wait_for()
+    page.locator("svg.chart").nth(2).wait_for(state="attached")
+    assert page.locator("svg.chart .limit").count() >= 1, "the alarm's limit stands in the trend"
+    assert "bearing_temperature" in page.locator("main").inner_text()
+    shot(page, "asset")
+
+
+def test_a_thousand_assets_at_once_and_who_is_not_heard_of(page: Any) -> None:
+    page.get_by_role("link", name="Sites").click()
+    page.locator(".tile").nth(ASSETS + 2).wait_for(state="attached")
+    assert page.locator(".tile.high").count() == 1
+    shot(page, "sites")
+    page.get_by_role("link", name="Fleet").click()
+    page.get_by_text("never heard").first.wait_for()
+    shot(page, "fleet")
+    page.get_by_role("link", name="Performance").click()
+    page.get_by_role("heading", name="Most frequent").wait_for()
+    shot(page, "performance")
+
+
+def test_in_chinese_and_in_the_dark_on_a_phone(browser: Any, page: Any, address: str) -> None:
+    page.get_by_role("button", name="中文").click()
+    page.get_by_role("heading", name="报警").wait_for()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing to scroll sideways"
+    shot(page, "phone-list")
+    page.get_by_text("Bearing at 91 °C").click()
+    page.get_by_text("处理措施").wait_for()
+    assert not page.locator("#list").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    shot(page, "phone-alarm")
+    page.get_by_role("link", name="‹ 返回").click()
+    page.locator("#list").wait_for()
+    page.get_by_role("button", name="English").click()
+
+
+def test_a_viewer_may_look_and_not_act(browser: Any, address: str, registered: str) -> None:
+    with connect(registered) as connection:
+        token = tokens.make(connection, "guest", Role.VIEWER, "test")
+    context = browser.new_context(locale="en-GB")
+    opened = context.new_page()
+    opened.goto(address)
+    opened.get_by_label("Token").fill("hw_wrong")
+    opened.get_by_role("button", name="Log in").click()
+    opened.get_by_text("the token is not valid").wait_for()
+    opened.get_by_label("Token").fill(token)
+    opened.get_by_role("button", name="Log in").click()
+    opened.get_by_text("Bearing at 91 °C").wait_for()
+    assert opened.get_by_role("button", name="Acknowledge").is_disabled()
+    opened.get_by_role("button", name="Log out").click()
+    opened.get_by_label("Token").wait_for()
+    context.close()
+
+
+def test_the_files_are_small_and_asked_about_each_time(address: str) -> None:
+    total = 0
+    for path in FOLDER.iterdir():
+        answer = httpx.get(f"{address}{path.name}")
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] == "no-cache"
+        total += len(answer.content)
+    assert total < 64_000
