@@ -17,7 +17,7 @@ _CRITICAL = 220.64
 
 
 def vapour_pressure(temperature: Values) -> Floats:
-    """Absolute, in bar, for 1 to 150 °C: Antoine's equation with the usual constants for water (below and above 100 °C).
+    """Absolute, in bar, for 1 to 150 °C: Antoine's equation with water's constants below and above 100 °C.
 
     Within 1 % of the steam tables there.
     """
@@ -32,7 +32,7 @@ def npsh_available(suction: Values, temperature: Values) -> Floats:
     return np.asarray((suction + ATMOSPHERE - vapour_pressure(temperature)) * 1e5 / (DENSITY * GRAVITY))
 
 
-def npsh_required(flow: Values, speed: Values, rated_flow: float, rated: float) -> Floats:
+def npsh_required(flow: Values, speed: Values, rated_flow: Values, rated: Values) -> Floats:
     """NPSH3 in m of a pump at a flow and a fraction of its rated speed.
 
     The affinity law NPSH ∝ n² of a curve that is flat to half of the rated flow and rises with its square; 3 % of head

@@ -79,3 +79,9 @@ def valve_flow(kv: Values, drop: Values) -> Floats:
 def in_series(one: Values, other: Values) -> Floats:
     """The conductance of two throttles in series, each with Q = G·√ΔP: 1/G² adds up; a shut one shuts both."""
     return 1.0 / np.sqrt(1.0 / np.square(np.maximum(one, 1e-9)) + 1.0 / np.square(np.maximum(other, 1e-9)))
+
+
+def loss_coefficient(kv: Values, diameter: Values) -> Floats:
+    """K = 2·ΔP/(ρ·v²) of a valve with this Kv (m³/h at 1 bar, IEC 60534-2-1) at the velocity in its diameter (mm)."""
+    area = np.pi * np.square(np.asarray(diameter) / 1e3) / 4.0
+    return np.asarray(2e5 / DENSITY * np.square(3600.0 * area / np.asarray(kv)))

@@ -1,9 +1,9 @@
 """Hydraulics of any water network by EPANET 2.3, step by step: an `.inp` file in, plain arrays out.
 
-Between two steps pump speeds, valve losses, emitters (leaks), draws and the status of links may be changed; the file's own
-patterns, controls and rules stay in force. What is measured of it and what goes wrong in it is elsewhere (`site`).
+Between two steps pump speeds, valve losses, emitters (leaks), draws and the status of links may be changed; the file's
+own patterns, controls and rules stay in force. What is measured of it, and what goes wrong, is elsewhere (`site_run`).
 
-Units here are those of the metric catalogue: m³/h, bar (gauge), heads, levels and lengths in m, kW; whatever the file's are.
+Units here are those of the metric catalogue, whatever the file's are: m³/h, bar (gauge), kW; heads and levels in m.
 """
 
 from __future__ import annotations
@@ -13,17 +13,24 @@ import re
 import shutil
 import tempfile
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from epanet import toolkit as en
 
 from devices.model import SECOND, Instant
-from simulators.curves import BAR_PER_METRE, DENSITY
+from simulators.curves import BAR_PER_METRE, loss_coefficient
 from simulators.noise import Floats
+
+try:
+    from epanet import toolkit as en
+except ImportError as error:  # pragma: no cover - depends on the installation
+    raise ImportError(
+        "sites need EPANET: install ‘headworks[sites]’ (owa-epanet has wheels for Python 3.11 and 3.12)"
+    ) from error
 
 
 class EpanetError(ValueError):
@@ -60,10 +67,14 @@ class Hydraulics:
     closed: Floats
     """1 where a link is closed, else 0."""
     doubtful: bool
-    """EPANET warned of this step: negative pressures, a pump beyond its curve, a part cut off (it does not say which)."""
+    """EPANET warned of this step: negative pressures, a pump beyond its curve, or a part that is cut off."""
 
 
 _LINKS = {en.CVPIPE: LinkKind.CHECK_PIPE, en.PIPE: LinkKind.PIPE, en.PUMP: LinkKind.PUMP}
+REQUIRED_HEAD = 15.0
+"""m: below this pressure demands are no longer met in full, unless the file has a pressure-driven model of its own."""
+_LEAST_LEAK = 1e-6
+_CONSTANT = "hw-constant"
 _LONGEST = 10 * 365 * 86_400
 
 
@@ -73,7 +84,7 @@ class _Values:
     def __init__(self, count: int) -> None:
         self.buffer = en.doubleArray(max(count, 1))
         raw = (ctypes.c_double * count).from_address(int(self.buffer.this))
-        self._view = np.frombuffer(raw, dtype=np.float64) if count else np.zeros(0)
+        self._view: Floats = np.ctypeslib.as_array(raw)
 
     def copy(self) -> Floats:
         return self._view.copy()
@@ -130,16 +141,25 @@ class Network:
                 _close_quietly(self._project)
                 raise EpanetError(_problems(path, text, report, str(error))) from None
         self._open = True
+        try:
+            self._prepare(step // SECOND, begins // SECOND)
+        except Exception as error:
+            raise EpanetError(_problems(path, text, report, str(error))) from None
+
+    def _prepare(self, seconds: int, begins: int) -> None:
         ph = self._project
         # Flow units decide all others; everything that was read is converted.
         en.setflowunits(ph, en.CMH)
-        seconds = step // SECOND
+        model, *_ = en.getdemandmodel(ph)
+        if model == en.DDA:
+            # Where pipes burst or are shut, demands that are met at any pressure would suck the network empty.
+            en.setdemandmodel(ph, en.PDA, 0.0, REQUIRED_HEAD, 0.5)
         en.settimeparam(ph, en.DURATION, _LONGEST)
         en.settimeparam(ph, en.HYDSTEP, seconds)
         en.settimeparam(ph, en.REPORTSTEP, _LONGEST)
         en.settimeparam(ph, en.RULESTEP, min(seconds, max(1, en.gettimeparam(ph, en.RULESTEP))))
-        en.settimeparam(ph, en.PATTERNSTART, en.gettimeparam(ph, en.PATTERNSTART) + begins // SECOND)
-        en.settimeparam(ph, en.STARTTIME, (en.gettimeparam(ph, en.STARTTIME) + begins // SECOND) % 86_400)
+        en.settimeparam(ph, en.PATTERNSTART, en.gettimeparam(ph, en.PATTERNSTART) + begins)
+        en.settimeparam(ph, en.STARTTIME, (en.gettimeparam(ph, en.STARTTIME) + begins) % 86_400)
         self._step = seconds
         self._describe()
         en.openH(ph)
@@ -174,6 +194,7 @@ class Network:
             for i in nodes
             if en.getnodetype(ph, i) == en.JUNCTION
         }
+        self._extra: dict[int, int] = {}
         self.demand: Floats = np.array([sum(self._demands.get(i - 1, ())) for i in nodes])
         """m³/h, the base demand of nodes."""
         gravity = en.getoption(ph, en.SP_GRAVITY)
@@ -213,18 +234,26 @@ class Network:
         en.setlinkvalue(self._project, self._link(pipe, LinkKind.PIPE), en.MINORLOSS, max(0.0, coefficient))
 
     def set_emitter(self, node: str, conductance: float) -> None:
-        """A leak to the open air: m³/h at 1 bar, with the square root of pressure (unless the file has another exponent)."""
+        """A leak to the open air: m³/h at 1 bar, with the root of pressure (or the file's emitter exponent)."""
         # Metric flow units: the coefficient is the flow at 1 m of head.
         exponent = en.getoption(self._project, en.EMITEXPON)
-        at_one_metre = max(0.0, conductance) * self._bar_per_metre**exponent
+        # An emitter that is set to nothing keeps a flow of 1 ft³/s in EPANET 2.3: next to nothing is solved for.
+        at_one_metre = max(_LEAST_LEAK, conductance) * self._bar_per_metre**exponent
         en.setnodevalue(self._project, self._junction(node), en.EMITTER, at_one_metre)
 
     def set_demand(self, node: str, factor: float = 1.0, extra: float = 0.0) -> None:
-        """Scale a junction's demand; `extra` in m³/h is drawn besides it, at the last demand's pattern."""
+        """Scale a junction's demand; `extra` in m³/h is drawn besides it, whatever the hour's pattern."""
         place = self._junction(node)
-        bases = self._demands[place - 1]
-        for k, base in enumerate(bases):
-            en.setbasedemand(self._project, place, k + 1, base * factor + (extra if k == len(bases) - 1 else 0.0))
+        for k, base in enumerate(self._demands[place - 1]):
+            en.setbasedemand(self._project, place, k + 1, base * factor)
+        if extra and place not in self._extra:
+            if not self._extra:
+                # Without a pattern of its own a demand would get the file's default one.
+                en.addpattern(self._project, _CONSTANT)
+            en.adddemand(self._project, place, 0.0, _CONSTANT, "extra")
+            self._extra[place] = en.getnumdemands(self._project, place)
+        if place in self._extra:
+            en.setbasedemand(self._project, place, self._extra[place], extra)
 
     def step(self) -> Hydraulics:
         """The network as it is now, under all that was set; the next call is one step later.
@@ -296,19 +325,12 @@ class Network:
         return place + 1
 
 
-def loss_coefficient(kv: Floats | float, diameter: Floats | float) -> Floats:
-    """K = 2·ΔP/(ρ·v²) of a valve with this Kv (m³/h at 1 bar, IEC 60534-2-1) at the velocity in its diameter (mm)."""
-    area = np.pi * np.square(np.asarray(diameter) / 1e3) / 4.0
-    return np.asarray(2e5 / DENSITY * np.square(3600.0 * area / np.asarray(kv)))
-
-
 def _close_quietly(project: object) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
+        # A file that could not be opened may leave nothing to close.
+        with suppress(Exception):
             en.close(project)
-        except Exception:  # noqa: BLE001, S110 - a file that could not be opened may leave nothing to close
-            pass
 
 
 def _problems(path: Path, text: bytes, report: Path, summary: str) -> str:

@@ -1,6 +1,6 @@
 """Vibration of a pump set: lines of its spectrum, and the RMS velocity that a sensor on the bearing housing shows.
 
-Amplitudes are peaks in mm/s, frequencies Hz. Sizes of lines are ours, set so that ISO 10816-7's zones come out as usual.
+Amplitudes are peaks in mm/s, frequencies Hz. Sizes of lines are ours, inside what ISO 10816-7's zones mean.
 """
 
 from __future__ import annotations

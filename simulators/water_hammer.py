@@ -14,7 +14,7 @@ STEEL, DUCTILE_IRON, PVC = 2.1e11, 1.7e11, 3.0e9
 
 
 def wave_speed(diameter: Values, wall: Values, modulus: Values) -> Floats:
-    """m/s in a pipe of a diameter and a wall thickness of the same unit: a = √(K/ρ) / √(1 + K·D/(E·e)) (Korteweg 1878)."""
+    """m/s in a pipe; diameter and wall in the same unit: a = √(K/ρ) / √(1 + K·D/(E·e)) (Korteweg 1878)."""
     return np.asarray(np.sqrt(_BULK / DENSITY) / np.sqrt(1.0 + _BULK * np.asarray(diameter) / (modulus * wall)))
 
 

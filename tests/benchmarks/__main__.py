@@ -28,6 +28,7 @@ from tests.benchmarks import (
     bench_frames,
     bench_gateways,
     bench_mqtt,
+    bench_sites,
     bench_writer,
 )
 from tests.benchmarks.figures import Figure
@@ -51,6 +52,7 @@ def main() -> int:
             for name, run in (
                 ("the engine", bench_engine.figures),
                 ("binary frames", bench_frames.figures),
+                ("a simulated day of 500 devices", bench_sites.figures),
                 ("a CoAP request", bench_coap.figures),
                 ("an MQTT message", lambda: bench_mqtt.figures(broker.url)),
                 ("the writing path", lambda: bench_writer.run(postgres.url, folder)),
