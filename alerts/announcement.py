@@ -77,6 +77,7 @@ def render(change: AlarmChange, event: Event, device: Device, rule: Rule | None,
         "message": alarm.message,
         "priority": alarm.priority.value,
         "severity": rule.severity if rule else None,
+        "class": rule.alarm_class.value if rule else "system",
         "device": {
             "identity": device.identity,
             "tag": device.tag,
@@ -94,6 +95,7 @@ def render(change: AlarmChange, event: Event, device: Device, rule: Rule | None,
     }
     if rule is not None:
         told["guidance"] = _guidance(rule)
+        told["seconds_to_respond"] = rule.guidance.time_to_respond // SECOND
     return told
 
 

@@ -30,6 +30,8 @@ UNREACHABLE = 1_000
 """Attempts on a receiver that cannot be reached: at the longest pause about sixteen hours."""
 IDLE_SECONDS = 2.0
 """How often the outbox is looked at unasked: for what another process left, and what is due again."""
+FAILURES = 100
+"""Attempts that fail for a reason not told: at the longest pause about an hour and a half."""
 _AT_ONCE = 20
 
 
@@ -127,7 +129,7 @@ class Courier:
             why=attempt.why,
             attempts=entry.attempts,
         )
-        limit = {Outcome.REFUSED: 1, Outcome.BUSY: REFUSALS, Outcome.UNREACHABLE: UNREACHABLE}[attempt.outcome]
+        limit = _LIMITS[attempt.outcome]
         if entry.attempts < limit:
             self._outbox.postpone(
                 entry.number, max(attempt.wish, self._pauses.after(entry.attempts, _CHANCE)), attempt.why
@@ -147,4 +149,10 @@ class Courier:
         )
 
 
+_LIMITS = {
+    Outcome.REFUSED: 1,
+    Outcome.BUSY: REFUSALS,
+    Outcome.FAILED: FAILURES,
+    Outcome.UNREACHABLE: UNREACHABLE,
+}
 _CHANCE = random.SystemRandom().random

@@ -30,6 +30,8 @@ class Outcome(Enum):
     BUSY = "busy"
     """The receiver answered that it cannot now (5xx, 408, 429)."""
     UNREACHABLE = "unreachable"
+    FAILED = "failed"
+    """It was not taken, and the channel does not tell why."""
     REFUSED = "refused"
     """The receiver will not take it: trying again would not help."""
 

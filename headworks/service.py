@@ -113,7 +113,7 @@ class Platform:
         self._judging = Session(database_url, "headworks engine")
         self._writer = Writer(database_url)
         self._rules = load_rule_files(settings.rules)
-        self._telling = Telling(settings, database_url, self._rules)
+        self._telling = Telling(settings, database_url, self._rules, self._broker)
         self._contacting = Session(database_url, "headworks contact")
         self._journal = Journal(self._judging, self._rules, self._telling.channels, self._profiles, self._contacting)
         ports = self._journal.ports(self._devices)

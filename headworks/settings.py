@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     profiles: Path | None = Field(
         default=None, description="A file or folder of device profiles, beside the shipped ones"
     )
+    routing: Path | None = Field(default=None, description="The file that says who is told what, by which channels")
     webhook_url: SecretStr | None = Field(default=None, description="Where announcements are posted")
     spool: str = Field(
         default="on",

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any, Protocol
 
 import structlog
 
-from alerts.courier import Courier, Outbox
+from alerts.channels import AppriseChannel, TopicChannel
+from alerts.courier import Channel, Courier, Outbox
 from alerts.lifecycle import suppressed_by
+from alerts.messages import Message, word
 from alerts.notify import Notifier
+from alerts.routing import Routing, load_routing
 from alerts.rules import Rule
 from alerts.webhook import Webhook
 from devices.alarm import AlarmChange, Announcement, DueAnnouncement, Suppression, SuppressionKind
+from devices.document import DocumentError
 from devices.errors import UnavailableError
 from devices.model import Device
 from headworks import clock
+from headworks.dispatching import Dispatcher
 from headworks.session import Session
-from headworks.settings import Settings
-from storage import lifecycle, outbox
+from headworks.settings import Settings, SettingsError
+from ingest.mqtt import Broker
+from storage import lifecycle, notification, outbox
 
 log = structlog.get_logger()
 
@@ -37,38 +45,108 @@ def webhook_of(settings: Settings) -> Webhook | None:
     return Webhook(settings.webhook_url.get_secret_value(), clock.now, secret.get_secret_value() if secret else None)
 
 
+class Closable(Channel, Protocol):
+    """A channel that may hold a connection."""
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+def routing_of(settings: Settings) -> Routing | None:
+    """The routing file that the settings name; None where they name none. `SettingsError` where it is not valid."""
+    path = settings.routing
+    if path is None:
+        return None
+    try:
+        return load_routing(path.read_text("utf-8"), str(path), os.environ)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"HEADWORKS_ROUTING: {error}") from None
+    except DocumentError as error:
+        raise SettingsError(f"HEADWORKS_ROUTING: the file is not valid\n{error}") from None
+
+
+def channels_of(routing: Routing, broker: Broker | None) -> dict[str, Closable]:
+    """The channels of a routing file. `SettingsError` where an address is none; it is not shown."""
+    found: dict[str, Closable] = {}
+    for name, entry in routing.channels.items():
+        try:
+            if entry.apprise is not None:
+                found[name] = AppriseChannel(name, entry.apprise, _wording(routing, name))
+            elif entry.webhook is not None:
+                found[name] = Webhook(entry.webhook, clock.now, entry.secret)
+            elif entry.mqtt is not None and broker is not None:
+                found[name] = _topic(name, entry.mqtt, broker)
+            else:
+                raise ValueError("it needs the broker, of which this does not know")
+        except ValueError as error:
+            raise SettingsError(f"HEADWORKS_ROUTING: the channel ‘{name}’: {error}") from None
+    return found
+
+
+def _wording(routing: Routing, channel: str) -> Callable[[str, Mapping[str, Any]], Message]:
+    return lambda key, told: word(
+        told, key, routing.language_of(channel, told), routing.zone_of(told), routing.link
+    )
+
+
+def _topic(name: str, topic: str, broker: Broker) -> TopicChannel:
+    return TopicChannel(
+        topic,
+        lambda: broker.client(f"headworks-notify-{name}-{os.getpid()}", clean=True),
+        lambda client: client.connect_async(broker.host, broker.port, **broker.connect_options(clean=True)),
+    )
+
+
 class Telling:
     """Words announcements for the engine, which puts them into the outbox, and has them carried to their receivers."""
 
-    def __init__(self, settings: Settings, database_url: str, rules: Sequence[Rule]) -> None:
+    def __init__(
+        self, settings: Settings, database_url: str, rules: Sequence[Rule], broker: Broker | None = None
+    ) -> None:
         self._notifier = Notifier(rules, clock.now, self._suppressed)
         self._lookup = Session(database_url, "headworks suppressions")
         self._carrying = Session(database_url, "headworks courier")
         self._suppressions: list[Suppression] = []
         self._asked_at = float("-inf")
-        self._webhook = webhook_of(settings)
-        self._couriers: dict[str, Courier] = {}
-        if self._webhook is not None:
-            self._couriers["webhook"] = Courier("webhook", self._webhook, self._outbox("webhook"))
+        self._channels: dict[str, Closable] = {}
+        webhook = webhook_of(settings)
+        if webhook is not None:
+            self._channels["webhook"] = webhook
+        self._put_into = list(self._channels)
+        self._dispatcher: Dispatcher | None = None
+        routing = routing_of(settings)
+        if routing is not None:
+            self._channels |= channels_of(routing, broker)
+            self._put_into.append(notification.DISPATCH)
+            self._dispatching = Session(database_url, "headworks dispatcher")
+            self._dispatcher = Dispatcher(routing, self._dispatching, clock.now, self._wake)
+        self._couriers = {name: Courier(name, one, self._outbox(name)) for name, one in self._channels.items()}
         self._dead = 0
         self._counted_at = float("-inf")
 
     @property
     def channels(self) -> list[str]:
         """The channels that announcements are put into the outbox for."""
-        return list(self._couriers)
+        return self._put_into
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Begin to route and to deliver."""
+        if self._dispatcher is not None:
+            self._strand()
+            self._dispatcher.start()
         for courier in self._couriers.values():
             courier.start()
 
     def close(self, timeout: float) -> None:
         """Stop delivering; what is left stays in the outbox."""
+        if self._dispatcher is not None:
+            self._dispatcher.close(timeout)
+            self._dispatching.close()
         for courier in self._couriers.values():
             courier.close(timeout)
-        if self._webhook is not None:
-            self._webhook.close()
+        for channel in self._channels.values():
+            channel.close()
         self._lookup.close()
         self._carrying.close()
 
@@ -84,8 +162,22 @@ class Telling:
         """See `alerts.live.Announcer`."""
         self._notifier.told(announcements)
         if announcements:
-            for courier in self._couriers.values():
-                courier.wake()
+            if self._dispatcher is not None:
+                self._dispatcher.wake()
+            self._wake()
+
+    def _wake(self) -> None:
+        for courier in self._couriers.values():
+            courier.wake()
+
+    def _strand(self) -> None:
+        """What waits for channels that the file does not name any more must not wait for ever."""
+        known = [*self._couriers, notification.DISPATCH]
+        try:
+            if count := self._lookup.run(lambda connection: outbox.strand(connection, known)):
+                log.error("courier.stranded", count=count, hint="`headworks notify dead` lists them")
+        except UnavailableError:
+            log.warning("courier.waiting", why="the database is away; what waits for old channels is not looked for")
 
     @property
     def dead_letters(self) -> int:
