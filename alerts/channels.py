@@ -1,4 +1,4 @@
-"""The ways out that a routing file may name: Apprise, and topics at the broker. Signed webhooks are in `alerts.webhook`.
+"""The ways out that a routing file may name: Apprise, topics at the broker. Signed webhooks are in `alerts.webhook`.
 
 Each makes one attempt; when to try, and again, is `alerts.courier`'s business. No address is ever logged: it may hold
 secrets.
@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import apprise
 import structlog
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.packettypes import PacketTypes
@@ -30,9 +29,13 @@ class AppriseChannel:
     """Sends by one Apprise URL. `ValueError` for one that Apprise does not know, without showing it."""
 
     def __init__(self, name: str, url: str, word: Callable[[str, Mapping[str, Any]], Message]) -> None:
+        import apprise  # half a second that most commands have no use for
+
         # Apprise writes addresses and answers to its own log, credentials and all.
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
         self._to = apprise.Apprise()
+        self._kinds = apprise.NotifyType.SUCCESS, apprise.NotifyType.WARNING
+        self._text = apprise.NotifyFormat.TEXT
         if not self._to.add(url):
             raise ValueError("Apprise knows no such address (it is not shown, as it may hold a secret)")
         self._word = word
@@ -42,10 +45,8 @@ class AppriseChannel:
         """Send it once; never raises."""
         try:
             message = self._word(key, told)
-            kind = apprise.NotifyType.SUCCESS if told["event"] == "returned" else apprise.NotifyType.WARNING
-            done = self._to.notify(
-                title=message.subject, body=message.body, notify_type=kind, body_format=apprise.NotifyFormat.TEXT
-            )
+            kind = self._kinds[told["event"] != "returned"]
+            done = self._to.notify(title=message.subject, body=message.body, notify_type=kind, body_format=self._text)
         except Exception as error:
             log.exception("channel.defect", receiver=self.receiver)
             return Attempt(Outcome.REFUSED, type(error).__name__)
@@ -90,7 +91,7 @@ class TopicChannel:
         return Attempt(Outcome.DELIVERED)
 
     def topic(self, told: Mapping[str, Any]) -> str:
-        """The topic of an announcement; what a name must not hold there (/, +, #) becomes `_`, and what is empty `-`."""
+        """The topic of an announcement; `/`, `+` and `#` in a name become `_`, what is empty `-`."""
         device = told["device"]
         fields = {name: device.get(name) or "" for name in ("site", "area", "unit", "tag")}
         fields |= {name: str(told.get(name) or "") for name in ("priority", "rule", "event")}

@@ -1,7 +1,7 @@
 """From announcements to messages: hold, group, inhibit, escalate, tell again, take back. Pure; time is an argument.
 
-Who is told is in `alerts.routing`. The state is a `Case` for each alarm on each route and a `Window` for each group; it is
-kept in the database (`storage.notification`) in the transaction that puts the messages into the outbox, so that a
+Who is told is in `alerts.routing`. The state is a `Case` for each alarm on each route and a `Window` for each group; it
+is kept in the database (`storage.notification`) in the transaction that puts the messages into the outbox, so that a
 process that dies has either told and remembered, or neither.
 """
 

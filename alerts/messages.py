@@ -59,7 +59,7 @@ def template(language: str) -> Template:
 
 
 def word(told: Mapping[str, Any], key: str, language: str, zone: str, link: str = "") -> Message:
-    """The message of an announcement. Times are shown in `zone`; `link` is a URL with {rule}, {device}, {tag}, {site}."""
+    """The message of an announcement. Times are in `zone`; `link` is a URL with {rule}, {device}, {tag}, {site}."""
     words = template(language)
     summary = told["event"] in ("summary", "summary-returned")
     fields = _summary(told, words, zone) if summary else _alarm(told, words, zone, link)

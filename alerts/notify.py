@@ -71,6 +71,6 @@ def log_announcement(told: dict[str, Any]) -> None:
         site=told["device"]["site"],
         message=told["message"],
         priority=told["priority"],
-        raised_at=told["raised_at"],
-        cleared_at=told["cleared_at"],
+        raised_at=told.get("raised_at"),
+        cleared_at=told.get("cleared_at"),
     )

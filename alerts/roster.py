@@ -70,10 +70,10 @@ class Hours(DocumentModel):
     days: tuple[Day, ...] | None = Field(
         default=None,
         min_length=1,
-        description="On which days they begin; every day if absent. A holiday is no weekday: it counts as `holiday` alone",
+        description="On which days they begin; every day if absent. A holiday is no weekday, only `holiday`",
     )
     begin: Wall = Field(alias="from", description='When they begin, as "22:00" in local time')
-    end: Wall = Field(alias="to", description='When they end; the same as `from` is a whole day')
+    end: Wall = Field(alias="to", description="When they end; the same as `from` is a whole day")
 
     def on(self, day: date, holidays: Collection[date]) -> bool:
         """Whether they begin on this day."""

@@ -38,7 +38,9 @@ Language = Annotated[str, Field(description="Of the messages: a file in alerts/t
 
 def _language(name: str | None) -> str | None:
     if name is not None and name not in languages():
-        raise ValueError(f"there are no messages in ‘{name}’{suggest(name, languages())}; there are {', '.join(languages())}")
+        raise ValueError(
+            f"there are no messages in ‘{name}’{suggest(name, languages())}; there are {', '.join(languages())}"
+        )
     return name
 
 
@@ -49,7 +51,9 @@ class ChannelEntry(DocumentModel):
     webhook: str | None = Field(default=None, min_length=1, description="An http or https URL; JSON is posted to it")
     secret: str | None = Field(default=None, min_length=1, description="Signs what is posted to the webhook")
     mqtt: str | None = Field(
-        default=None, min_length=1, description="A topic at the platform's broker; {site}, {area}, {priority} … are filled"
+        default=None,
+        min_length=1,
+        description="A topic at the platform's broker; {site}, {area}, {priority} … are filled",
     )
     language: Language | None = Field(default=None, description="In place of the site's")
 
@@ -148,7 +152,9 @@ class Escalation(DocumentModel):
 class Grouping(DocumentModel):
     """One message for a storm: so many at once in a window, the rest together at its end."""
 
-    by: tuple[str, ...] = Field(default=("site",), description="What a group has in common: site, area, unit, rule, priority")
+    by: tuple[str, ...] = Field(
+        default=("site",), description="What a group has in common: site, area, unit, rule, priority"
+    )
     at_once: int = Field(default=5, ge=1, le=1000)
     window: Duration = Field(default=MINUTE, ge=SECOND)
 
@@ -192,7 +198,9 @@ class Inhibition(DocumentModel):
     def _known(cls, same: tuple[str, ...]) -> tuple[str, ...]:
         for name in same:
             if name not in ("site", "area", "unit"):
-                raise ValueError(f"‘{name}’ is no place{suggest(name, ('site', 'area', 'unit'))}; write site, area or unit")
+                raise ValueError(
+                    f"‘{name}’ is no place{suggest(name, ('site', 'area', 'unit'))}; write site, area or unit"
+                )
         return same
 
     def explains(self, source: Told, told: Told) -> bool:
@@ -310,7 +318,7 @@ def may_explain(routing: Routing, told: Told) -> bool:
 
 
 def load_routing(text: str, source: str, environment: Mapping[str, str]) -> Routing:
-    """Read a routing file, with ${VARIABLE} in channels filled from `environment`; `DocumentError` with every problem."""
+    """Read a routing file, ${VARIABLE} in channels filled from `environment`; `DocumentError` with every problem."""
     root, positions = load_yaml(text, source)
     routing = validate(root, positions, Routing)
     problems = [*_names(routing, positions), *_catch_all(routing, positions)]
@@ -342,35 +350,33 @@ def _names(routing: Routing, positions: Positions) -> Iterator[str]:
                 yield f"{where}: ‘{name}’ is among the {kinds[name]} already; `to` could not tell them apart"
             kinds[name] = kind
     people = [name for name, kind in kinds.items() if kind != "rosters"]
-    for name, channels in routing.receivers.items():
-        for number, channel in enumerate(channels):
-            if channel not in routing.channels:
-                yield _unknown(positions, ["receivers", name, number], "channel", channel, list(routing.channels))
-    for name, roster in routing.rosters.items():
-        for number, shift in enumerate(roster.shifts):
-            for place, person in enumerate(shift.to_whom):
-                if person not in people:
-                    path = ["rosters", name, "shifts", number, "receivers", place]
-                    yield _unknown(positions, path, "receiver or channel", person, people)
-        for place, person in enumerate(roster.otherwise):
-            if person not in people:
-                yield _unknown(positions, ["rosters", name, "otherwise", place], "receiver or channel", person, people)
+    for path, what, known, names in _references(routing, people, list(kinds)):
+        for place, name in enumerate(names):
+            if name not in known:
+                where = positions.locate([*path, place])
+                yield f"{where}: there is no {what} ‘{name}’{suggest(name, known)}"
     seen: set[str] = set()
     for number, route in enumerate(routing.routes):
         if route.name in seen:
             yield f"{positions.locate(['routes', number, 'name'])}: there is a route ‘{route.name}’ already"
         seen.add(route.name)
-        lists: list[tuple[list[str | int], tuple[str, ...]]] = [(["to"], route.to)]
-        lists += [(["escalate", step, "to"], one.to) for step, one in enumerate(route.escalate)]
-        for path_to, names in lists:
-            for place, name in enumerate(names):
-                if name not in kinds:
-                    whole = ["routes", number, *path_to, place]
-                    yield _unknown(positions, whole, "receiver, roster or channel", name, list(kinds))
 
 
-def _unknown(positions: Positions, path: Sequence[str | int], what: str, name: str, known: Sequence[str]) -> str:
-    return f"{positions.locate(path)}: there is no {what} ‘{name}’{suggest(name, known)}"
+_Reference = tuple[list[str | int], str, list[str], tuple[str, ...]]
+"""Where names stand, what they should be, which of that there are, and the names."""
+
+
+def _references(routing: Routing, people: list[str], everybody: list[str]) -> Iterator[_Reference]:
+    for name, channels in routing.receivers.items():
+        yield ["receivers", name], "channel", list(routing.channels), channels
+    for name, roster in routing.rosters.items():
+        for number, shift in enumerate(roster.shifts):
+            yield ["rosters", name, "shifts", number, "receivers"], "receiver or channel", people, shift.to_whom
+        yield ["rosters", name, "otherwise"], "receiver or channel", people, roster.otherwise
+    for number, route in enumerate(routing.routes):
+        yield ["routes", number, "to"], "receiver, roster or channel", everybody, route.to
+        for step, one in enumerate(route.escalate):
+            yield ["routes", number, "escalate", step, "to"], "receiver, roster or channel", everybody, one.to
 
 
 def _catch_all(routing: Routing, positions: Positions) -> Iterator[str]:

@@ -27,7 +27,9 @@ from ingest.mqtt import Broker
 from storage import lifecycle, notification, outbox, registry
 from storage.database import connect
 
-app = typer.Typer(help="Who is told what: explain, check, try a channel; list and retry dead letters.", no_args_is_help=True)
+app = typer.Typer(
+    help="Who is told what: explain, check, try a channel; list and retry dead letters.", no_args_is_help=True
+)
 out = Console(highlight=False)
 
 
@@ -85,7 +87,9 @@ def test(
             attempt = one.send(f"test-{name}-{now}", _trial(moment(now).isoformat()))
             taken = attempt.outcome is Outcome.DELIVERED
             failed += not taken
-            typer.echo(f"{name}: {one.receiver} took it" if taken else f"{name}: {one.receiver}: {attempt.why}", err=not taken)
+            typer.echo(
+                f"{name}: {one.receiver} took it" if taken else f"{name}: {one.receiver}: {attempt.why}", err=not taken
+            )
         one.close()
     if failed:
         raise typer.Exit(1)
@@ -144,7 +148,9 @@ def explain(
     rule = next((rule for rule in load_rule_files(settings.rules) if rule.rule == alarm.rule), None)
     occurrence = Alarm(alarm.rule, alarm.device, alarm.priority, alarm.message, alarm.since, alarm.raised_at)
     told = render(AlarmChange(ChangeKind.RAISED, None, occurrence), Event.RAISED, device, rule, now)
-    out.print(Text(f"{alarm.priority.value} · {device.tag or device.identity} · {told['title']} · class {told['class']}"))
+    out.print(
+        Text(f"{alarm.priority.value} · {device.tag or device.identity} · {told['title']} · class {told['class']}")
+    )
     if alarm.suppressions:
         out.print(f"Nobody is told while it is {', '.join(alarm.suppressions)}.")
     for line in explanation(routing, told, now, on.values()):
@@ -159,4 +165,5 @@ def _so_far(case: notification.CaseRow) -> str:
     if case.told_at is None:
         return f"So far on {case.route}: held back ({case.held}){due}"
     how = " in a summary" if case.summary else ""
-    return f"So far on {case.route}: told{how} at {moment(case.told_at):%Y-%m-%d %H:%M:%S} UTC to {', '.join(case.channels)}{due}"
+    who, at = ", ".join(case.channels), f"{moment(case.told_at):%Y-%m-%d %H:%M:%S} UTC"
+    return f"So far on {case.route}: told{how} at {at} to {who}{due}"

@@ -1,7 +1,7 @@
 """The dispatcher: from what waits to be routed to messages for the channels, in one transaction a step, in a thread.
 
-What is decided is in `alerts.dispatch`, what is kept in `storage.notification`. Of several processes one at a time does a
-step; it does not matter which.
+What is decided is in `alerts.dispatch`, what is kept in `storage.notification`. Of several processes one at a time does
+a step; it does not matter which.
 """
 
 from __future__ import annotations

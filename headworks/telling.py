@@ -85,9 +85,7 @@ def channels_of(routing: Routing, broker: Broker | None) -> dict[str, Closable]:
 
 
 def _wording(routing: Routing, channel: str) -> Callable[[str, Mapping[str, Any]], Message]:
-    return lambda key, told: word(
-        told, key, routing.language_of(channel, told), routing.zone_of(told), routing.link
-    )
+    return lambda key, told: word(told, key, routing.language_of(channel, told), routing.zone_of(told), routing.link)
 
 
 def _topic(name: str, topic: str, broker: Broker) -> TopicChannel:

@@ -120,7 +120,8 @@ def keep(connection: Connection, cases: Iterable[CaseRow], gone: Iterable[tuple[
         cursor.executemany(
             f"INSERT INTO notification_case ({_CASE}) VALUES (%s{', %s' * 15})"  # noqa: S608
             " ON CONFLICT (route, rule, device) DO UPDATE SET"
-            " (key, told, group_key, held, by_rule, by_device, due_at, is_over, channels, told_at, step, repeats, summary)"
+            " (key, told, group_key, held, by_rule, by_device, due_at, is_over, channels, told_at, step, repeats,"
+            " summary)"
             " = (excluded.key, excluded.told, excluded.group_key, excluded.held, excluded.by_rule, excluded.by_device,"
             " excluded.due_at, excluded.is_over, excluded.channels, excluded.told_at, excluded.step, excluded.repeats,"
             " excluded.summary)",
@@ -178,7 +179,7 @@ def summaries(connection: Connection, keys: Collection[str]) -> dict[str, tuple[
 
 
 def unacknowledged(connection: Connection, subjects: Collection[tuple[str, str]]) -> dict[tuple[str, str], bool]:
-    """Of each alarm of a device whether it is on, not acknowledged and not suppressed; what is no device is left out."""
+    """Of each alarm of a device whether it is on, not acknowledged, not suppressed; without what is no device."""
     rows: list[Any] = connection.execute(
         "SELECT s.rule, s.device, EXISTS (SELECT FROM alarm_state a WHERE a.device_id = d.device_id AND a.rule = s.rule"
         "  AND NOT a.retracted AND a.cleared_at IS NULL AND a.acked_at IS NULL AND a.suppressions IS NULL)"
@@ -204,8 +205,8 @@ class Failing(NamedTuple):
 
 
 def failing(connection: Connection) -> list[Failing]:
-    """The channels with dead letters, and those of which it is told that they had. What told of a failure counts not: one
-    failure would lead to the next."""
+    """The channels with dead letters, and those of which it is told that they had. What told of a failure does
+    not count: one failure would lead to the next."""
     rows: list[Any] = connection.execute(
         "SELECT coalesce(d.channel, f.channel), coalesce(d.dead, 0), f.raised_at FROM"
         " (SELECT channel, count(*) AS dead FROM announcement WHERE state = 'dead'"

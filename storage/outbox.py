@@ -83,7 +83,7 @@ def strand(connection: Connection, known: Sequence[str]) -> int:
     """Make dead letters of what waits for channels that there are no more; returns how many."""
     with unavailable():
         done = connection.execute(
-            "UPDATE announcement SET state = 'dead', last_error = 'there is no such channel any more', finished_at = now()"
+            "UPDATE announcement SET state = 'dead', last_error = 'there is no such channel', finished_at = now()"
             " WHERE state = 'waiting' AND channel <> ALL(%s)",
             (list(known),),
         )
