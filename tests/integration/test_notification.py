@@ -165,7 +165,7 @@ class Mailbox:
         self.got: Queue[EmailMessage] = Queue()
 
     async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        self.got.put(BytesParser(policy=default).parsebytes(envelope.content))  # type: ignore[arg-type]
+        self.got.put(BytesParser(policy=default).parsebytes(envelope.content))
         return "250 taken"
 
 
