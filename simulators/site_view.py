@@ -37,6 +37,12 @@ _BROKEN = {"pressure": -1.3, "outlet_pressure": -1.3, "suction_pressure": -1.3, 
 SEEN = {"pressure": 0.25, "outlet_pressure": 0.25, "flow": 2.0, "position": 2.0}
 """bar, m³/h and %: by how much the mean of a reading must differ for a device to count as one that sees a fault."""
 
+CONSEQUENCES = (
+    "pressure-low", "pressure-high", "pressure-transient", "pump-flow-below-minimum", "pump-efficiency-low",
+    "valve-cavitation", "motor-overload",
+)  # fmt: skip
+"""Shipped rules whose alarms a fault explains on other devices than its own: what the water carries there."""
+
 
 def observe_site(site: Site, seed: int, faults: Sequence[Injection], start: Instant, end: Instant) -> Observation:
     """What is shown at whole minutes in [start, end), by tag and metric, in wire units.
@@ -71,25 +77,31 @@ def truth_of_site(
 ) -> GroundTruth:
     """The ground truth of a run.
 
-    A fault of the network is written down for each device that sees it: whose readings differ from those of the same
-    run without it by more than `SEEN` (at least for the one nearest to it). `shown` spares a second simulation.
+    A fault of an asset stands there for the asset's own device, and every fault that the water carries also for each
+    device whose readings differ from those of the same run without faults by more than `SEEN`; there it explains
+    `CONSEQUENCES`, too. Where two faults overlap, what the one does is also written down for the other. `shown` spares
+    a second simulation.
     """
     lines: list[Truth] = []
     healthy: Observation | None = None
     for fault in faults:
         entry = CATALOGUE[fault.fault]
-        tags: tuple[str, ...] = (fault.target.split("/")[0],)
-        if entry.on in (On.NODE, On.LINK) or fault.fault == "pressure-change":
+        own = fault.target.split("/")[0]
+        event = f"{fault.fault} at {fault.target} from {moment(fault.since):%Y-%m-%dT%H:%M:%SZ}"
+        explains = (*entry.rules, *entry.explains)
+        seeing: dict[str, tuple[str, ...]] = {}
+        if entry.on is not On.INSTRUMENT:
             if shown is None:
                 shown = observe_site(site, seed, faults, start, end)
             if healthy is None:
                 healthy = observe_site(site, seed, (), start, end)
-            tags = _who_sees(healthy, shown, fault)
-        event = f"{fault.fault} at {fault.target} from {moment(fault.since):%Y-%m-%dT%H:%M:%SZ}"
-        explains = (*entry.rules, *entry.explains)
+            others = (*explains, *(rule for rule in CONSEQUENCES if rule not in explains))
+            seeing = dict.fromkeys(_who_sees(healthy, shown, fault), others)
+        if entry.on not in (On.NODE, On.LINK):
+            seeing = {own: explains, **{tag: rules for tag, rules in seeing.items() if tag != own}}
         lines += [
-            Truth(fault.fault, site.identity(tag, seed), fault.since, fault.until, fault.severity, explains, event)
-            for tag in tags
+            Truth(fault.fault, site.identity(tag, seed), fault.since, fault.until, fault.severity, rules, event)
+            for tag, rules in seeing.items()
         ]
     devices = tuple(device.identity for device in site.devices(seed))
     return GroundTruth(tuple(lines), Watched(start, end, devices))
