@@ -45,6 +45,7 @@ _TRAVEL = ("valve-travel-deviation",)
 _BEARING = ("bearing-temperature-high", "bearing-temperature-danger", "bearing-temperature-rising")
 _VIBRATION = ("pump-vibration-high", "pump-vibration-danger", "pump-vibration-rising")
 _PRESSURE = ("pressure-low", "pressure-transient")
+_FAILED = ("pressure-sensor-failed", "flow-sensor-failed")
 _DAMADICS = "DAMADICS"
 _PRACTICE = "practice of the field"
 
@@ -158,7 +159,7 @@ CATALOGUE: dict[str, Entry] = {
         "35 % of head and efficiency are lost",
         "ANSI/HI 9.6.3, " + _PRACTICE,
         ("pump-head-low", "pump-efficiency-low"),
-        ("motor-overload", "pump-flow-below-minimum", "pressure-low"),
+        ("motor-overload", "pump-dry-run", "pump-dead-head", "pump-flow-below-minimum", "pressure-low"),
     ),
     "misalignment": Entry(
         On.PUMP,
@@ -214,7 +215,7 @@ CATALOGUE: dict[str, Entry] = {
         "one sample in ten is twice what it should be",
         _PRACTICE,
         ("pressure-transient",),
-        ("pressure-sensor-noisy", "pressure-high"),
+        ("pressure-sensor-noisy", "pressure-high", *_FAILED),
     ),
 }
 """By name."""

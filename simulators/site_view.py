@@ -39,7 +39,7 @@ SEEN = {"pressure": 0.25, "outlet_pressure": 0.25, "flow": 2.0, "position": 2.0}
 
 CONSEQUENCES = (
     "pressure-low", "pressure-high", "pressure-transient", "pump-flow-below-minimum", "pump-efficiency-low",
-    "valve-cavitation", "motor-overload",
+    "valve-cavitation", "motor-overload", "pressure-sensor-failed",
 )  # fmt: skip
 """Shipped rules whose alarms a fault explains on other devices than its own: what the water carries there."""
 
@@ -96,9 +96,12 @@ def truth_of_site(
             if healthy is None:
                 healthy = observe_site(site, seed, (), start, end)
             others = (*explains, *(rule for rule in CONSEQUENCES if rule not in explains))
-            seeing = dict.fromkeys(_who_sees(healthy, shown, fault), others)
+            found = _who_sees(healthy, shown, fault)
+            if not found and entry.on in (On.NODE, On.LINK):
+                found = (site.mounted[0].tag,)
+            seeing = dict.fromkeys(found, others)
         if entry.on not in (On.NODE, On.LINK):
-            seeing = {own: explains, **{tag: rules for tag, rules in seeing.items() if tag != own}}
+            seeing = {own: seeing.get(own, explains), **{tag: rules for tag, rules in seeing.items() if tag != own}}
         lines += [
             Truth(fault.fault, site.identity(tag, seed), fault.since, fault.until, fault.severity, rules, event)
             for tag, rules in seeing.items()
@@ -111,16 +114,16 @@ def _who_sees(healthy: Observation, shown: Observation, fault: Injection) -> tup
     during = (shown.times >= fault.since) & (shown.times < fault.until)
     if not during.any():
         return ()
-    distance: dict[str, float] = {}
-    for tag, metrics in shown.values.items():
-        distance[tag] = max(
+    return tuple(
+        tag
+        for tag, metrics in shown.values.items()
+        if any(
             float(np.max(np.abs(metrics[metric][during] - healthy.values[tag][metric][during])))
-            / (SEEN[metric] * INSTRUMENTS[metric].factor)
+            > SEEN[metric] * INSTRUMENTS[metric].factor
             for metric in SEEN
             if metric in metrics
         )
-    seeing = tuple(tag for tag, times in distance.items() if times > 1.0)
-    return seeing or (max(distance, key=lambda tag: distance[tag]),)
+    )
 
 
 def _pump(site: Site, seed: int, faults: Sequence[Injection], state: State, k: int, pump: Mounted) -> dict[str, Floats]:
