@@ -25,8 +25,8 @@ up: services  ## the same platform, kept running until Ctrl-C
 peers: setup  ## client libraries of others, each in a folder of its own, for the tests that are driven by them
 	@$(BIN)/python -m tests.peers
 
-test: services peers  ## every test, on a real TimescaleDB and a real broker
-	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest
+test: services peers  ## every test, on a real TimescaleDB and a real broker; two files at a time
+	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-unit: setup  ## only the pure tests, in seconds
 	@$(BIN)/python -m pytest tests/unit
