@@ -31,6 +31,9 @@ from storage.registry import register, sync_metrics
 for _name in Settings.model_fields.keys() - {"cache_dir"}:
     os.environ.pop(f"HEADWORKS_{_name.upper()}", None)
 os.environ["HEADWORKS_SETTINGS"] = os.devnull
+# A console made at import keeps the width that it finds here; a test that minds the width sets its own.
+os.environ.pop("COLUMNS", None)
+os.environ.pop("LINES", None)
 
 
 def _unavailable(reason: str) -> None:
