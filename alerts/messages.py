@@ -18,6 +18,8 @@ from pydantic import Field
 
 from devices.document import DocumentModel, load_document
 
+_SIGNS = {"degC": "°C", "m3": "m³", "m3/h": "m³/h", "rpm": "min⁻¹", "N*m": "N·m", "MOhm": "MΩ"}
+"""How units read that the catalogue spells in ASCII."""
 LATE_SECONDS = 120
 """From how late on a message says when we learned of an alarm."""
 _FORMATTER = string.Formatter()
@@ -84,7 +86,8 @@ def _fill(line: str, fields: Mapping[str, str]) -> str:
 def _alarm(told: Mapping[str, Any], words: Template, zone: str, link: str) -> dict[str, str]:
     device = told["device"]
     guidance = told.get("guidance") or {}
-    unit = "" if told.get("unit") in (None, "1") else f" {told['unit']}"
+    unit = "" if told.get("unit") in (None, "1") else f" {_SIGNS.get(told['unit'], told['unit'])}"
+    limit = told.get("limit") or {}
     tag = device["tag"] or device["identity"]
     late = int(told.get("seconds_late") or 0)
     ends = told["event"] in ("returned", "withdrawn")
@@ -95,6 +98,7 @@ def _alarm(told: Mapping[str, Any], words: Template, zone: str, link: str) -> di
         "message": words.withdrawn if told["event"] == "withdrawn" else str(told.get("message") or ""),
         "place": " / ".join(filter(None, (device["site"], device["area"], device["unit"]))),
         "value": _number(told.get("value"), unit),
+        "limit": f"{limit['operator']} {_number(limit['value'], unit)}" if limit and not ends else "",
         "since": _local(told.get("since"), zone),
         "learned": _local(told.get("announced_at"), zone) if late >= LATE_SECONDS else "",
         "late": _span(late),
