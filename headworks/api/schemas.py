@@ -499,6 +499,24 @@ class Health(BaseModel):
     parts: dict[str, str]
 
 
+class PlatformAlarm(BaseModel):
+    """Something that is wrong with the platform itself: `channel` has dead letters, nobody is heard by `path`, a `rule`
+    cannot be calculated, a `part` of it is not well. `count` is of letters or devices; `since` null: not known."""
+
+    kind: Literal["channel", "path", "rule", "part"]
+    name: str
+    priority: Priority
+    message: str
+    count: int | None
+    since: datetime | None
+
+
+class PlatformAlarms(BaseModel):
+    """What is wrong with the platform itself now, the gravest first."""
+
+    items: list[PlatformAlarm]
+
+
 class SiteKpi(BaseModel):
     """Alarm performance over the last 30 days for each operator position, a site (ISA-18.2); shares are 0 to 1."""
 
