@@ -231,21 +231,29 @@ def test_in_chinese_and_in_the_dark_on_a_phone(browser: Any, page: Any, address:
 # Of each text: its contrast with what is behind it, by WCAG 2; and of what is touched: how large it is.
 CONTRAST = r"""() => {
   const channels = (text) => text.match(/[\d.]+/g).map(Number);
-  const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = (node) => { for (; node; node = node.parentElement) {
-    const c = channels(getComputedStyle(node).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
-  const poor = [];
+  const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, part, i) => sum + part * linear(c[i] / 255), 0);
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const c = channels(getComputedStyle(node).backgroundColor);
+      if (c.length < 4 || c[3] > 0) return c;
+    }
+    return [255, 255, 255];
+  };
+  const poor = new Set();
   for (const node of document.querySelectorAll("body *")) {
     const text = [...node.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim());
-    if (!text || !node.checkVisibility() || node.disabled || node.closest("svg, noscript, .skip, :disabled")) continue;
-    const [a, b] = [light(channels(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) poor.push(`${node.className || node.tagName} ${node.textContent.slice(0, 20)} ${((a + 0.05) / (b + 0.05)).toFixed(2)}`);
+    if (!text || !node.checkVisibility() || node.closest("svg, noscript, .skip, :disabled")) continue;
+    const pair = [light(channels(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (ratio < 4.5) poor.add(`${node.className || node.tagName} ${node.textContent.slice(0, 20)} ${ratio.toFixed(2)}`);
   }
-  return [...new Set(poor)];
+  return [...poor];
 }"""
-SMALL = """() => [...document.querySelectorAll("button, select, nav a, input:not([type=checkbox]), .what, .pick, .tile, .back, .counts a")]
-  .filter((node) => node.checkVisibility() && node.getBoundingClientRect().height < 44).map((node) => `${node.className || node.tagName} ${node.textContent.slice(0, 20)}`)"""
+SMALL = """() => [...document.querySelectorAll(
+    "button, select, nav a, input:not([type=checkbox]), .what, .pick, .tile, .back, .counts a")]
+  .filter((node) => node.checkVisibility() && node.getBoundingClientRect().height < 44)
+  .map((node) => `${node.className || node.tagName} ${node.textContent.slice(0, 20)}`)"""
 EVERY_PAGE = ("#/alarms", "#/sites", "#/fleet", "#/kpis", "#/platform", f"#/assets/{PUMP.identity}")
 
 
@@ -262,7 +270,7 @@ def test_every_page_can_be_read_and_touched_in_light_and_dark_on_a_screen_and_on
         page.emulate_media(color_scheme=scheme)
         for place in EVERY_PAGE:
             page.evaluate("(place) => { location.hash = place; }", place)
-            page.locator("main h1").wait_for()
+            page.locator(f'main[data-page="{place}"]').wait_for()
             page.wait_for_load_state("networkidle")
             assert page.evaluate(CONTRAST) == [], (place, width, scheme)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (place, width)

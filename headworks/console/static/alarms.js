@@ -56,7 +56,7 @@ function frame() {
     el("div", { class: "two list-and-detail" },
       el("div", { class: "list" },
         el("ul", { class: "platform", id: "platform", "aria-label": t("platform") }),
-        el("ul", { class: "alarms", id: "list", "aria-label": t("alarms") }), el("p", { class: "quiet keys" }, t("keys"))),
+        el("ul", { class: "alarms", id: "list", "aria-label": t("alarms") }, empty(t("loading"), "li")), el("p", { class: "quiet keys" }, t("keys"))),
       el("aside", { class: "detail", id: "detail", "aria-live": "polite" })));
 }
 

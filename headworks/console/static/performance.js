@@ -11,7 +11,7 @@ export async function kpis(page) {
   const mark = (text, bad) => (bad ? el("span", { class: "badge look" }, text) : text);
   page.replaceChildren(el("h1", {}, t("kpis")), el("p", { class: "quiet" }, t("kpiHint")),
     found.sites.length ? table([[t("site"), ""], [t("count"), "number"], [t("perTen"), "number"], [t("most"), "number"], [t("flood"), "number"], [t("top10"), "number"], [t("chattering"), "number"], [t("stale"), "number"], [t("toAck"), "number"]],
-      found.sites.map((one) => [one.site || t("noSite"), number(one.alarms), mark(number(one.alarms_per_10min, 1), one.alarms_per_10min > 2), mark(number(one.most_per_10min), one.most_per_10min > 10), mark(percent(one.flood_share), one.flood_share > 0.01),
+      found.sites.map((one) => [one.site || t("noSite"), number(one.alarms), mark(number(Math.round(100 * one.alarms_per_10min) / 100), one.alarms_per_10min > 2), mark(number(one.most_per_10min), one.most_per_10min > 10), mark(percent(one.flood_share), one.flood_share > 0.01),
         percent(one.top10_share), mark(number(one.chattering), one.chattering > 0), mark(number(one.stale), one.stale >= 5), span(one.seconds_to_acknowledge) || "–"])) : empty(t("noSites")),
     el("h2", {}, t("frequent")),
     found.most_frequent.length ? table([[t("site"), ""], [t("asset"), ""], [t("what"), ""], [t("count"), "number"], [t("share"), "number"]],
