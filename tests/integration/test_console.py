@@ -188,6 +188,25 @@ def test_what_others_do_is_seen_without_a_reload(page: Any, registered: str) -> 
     page.get_by_text("Runs without water").wait_for()
 
 
+def test_in_a_storm_the_list_stays_in_order_and_can_be_worked_on(page: Any, registered: str) -> None:
+    page.get_by_text("live", exact=True).wait_for()
+    with connect(registered) as connection:
+        for part in range(5):
+            burst = [
+                _alarm("pump-dry-run", f"urn:dev:console:{part * 200 + n}", 1, Priority.MEDIUM, "Runs without water")
+                for n in range(200)
+            ]
+            journal.record(connection, [AlarmChange(ChangeKind.RAISED, None, alarm) for alarm in burst], None)
+    page.locator("#summary").get_by_text("1,001 unacknowledged").or_(page.get_by_text("· 1001 unack")).wait_for()
+    assert page.locator("#list li[data-number]").count() == 100, "a page of it, the gravest first"
+    assert page.locator("#list .badge").first.inner_text() == "HIGH"
+    page.locator("body").press("X")
+    page.get_by_role("button", name="Acknowledge (100)").click()
+    page.get_by_text("100 done").wait_for()
+    page.get_by_role("button", name="More").click()
+    page.locator("#list li[data-number]").nth(150).wait_for()
+
+
 def test_an_asset_with_its_values_trends_and_alarms(page: Any) -> None:
     page.get_by_text("Bearing at 91 °C").click()
     page.locator("#detail").get_by_role("link", name="P-101").click()

@@ -67,7 +67,7 @@ async function show(event) {
   const slow = setTimeout(() => { if (mine === step && shown !== "alarms" && event !== AGAIN) page.replaceChildren(el("p", { class: "empty" }, t("loading"))); }, 400);
   try {
     await SHOWN[shown](page, session, ...argument);
-    if (mine === step) page.dataset.page = location.hash;
+    if (mine === step) Object.assign(page.dataset, { page: location.hash, at: Math.round(performance.now()) });
     if (shown !== "alarms") page.removeAttribute("data-language");
   } catch (error) {
     if (error.status === 401) return login("");
