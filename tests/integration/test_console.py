@@ -102,7 +102,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
     """A page that is logged in; it may not have told of a single error."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB", has_touch=True)
     opened = context.new_page()
     opened.set_default_timeout(8_000)
     problems: list[str] = []
@@ -237,7 +237,12 @@ def test_in_chinese_and_in_the_dark_on_a_phone(browser: Any, page: Any, address:
     page.emulate_media(color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing to scroll sideways"
     shot(page, "phone-list")
-    page.get_by_text("Bearing at 91 °C").click()
+    assert not page.get_by_role("button", name="确认").is_visible(), "a finger means only what it has chosen"
+    page.locator("#list .pick").first.tap()
+    page.get_by_role("button", name="确认 (1)").wait_for()
+    shot(page, "phone-chosen")
+    page.locator("#list .pick").first.tap()
+    page.get_by_text("Bearing at 91 °C").tap()
     page.get_by_text("处理措施").wait_for()
     assert not page.locator("#list").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -270,7 +275,7 @@ CONTRAST = r"""() => {
   return [...poor];
 }"""
 SMALL = """() => [...document.querySelectorAll(
-    "button, select, nav a, input:not([type=checkbox]), .what, .pick, .tile, .back, .counts a")]
+    "button, select, nav a, input:not([type=checkbox]), #list li[data-number], .pick, .tile, .back, .counts a")]
   .filter((node) => node.checkVisibility() && node.getBoundingClientRect().height < 44)
   .map((node) => `${node.className || node.tagName} ${node.textContent.slice(0, 20)}`)"""
 EVERY_PAGE = ("#/alarms", "#/sites", "#/fleet", "#/kpis", "#/platform", f"#/assets/{PUMP.identity}")

@@ -46,8 +46,9 @@ function frame() {
   return el("div", {},
     el("div", { class: "title" }, el("h1", {}, t("alarms")), el("span", { id: "summary" })),
     el("div", { class: "bar" },
-      el("button", { class: "main", id: "acknowledge", onclick: () => step(acknowledge) }, t("acknowledge")),
-      el("button", { id: "shelve", onclick: () => step(shelve) }, t("shelve")),
+      el("span", { class: "acts" },
+        el("button", { class: "main", id: "acknowledge", onclick: () => step(acknowledge) }, t("acknowledge")),
+        el("button", { id: "shelve", onclick: () => step(shelve) }, t("shelve"))),
       filter("view", t("state"), [["open", t("viewOpen")], ["shelved", t("viewShelved")], ["all", t("viewAll")]]),
       sites,
       filter("priority", t("priority"), [["", t("every")], ["high", t("high")], ["medium", t("medium")], ["low", t("low")]]),
@@ -151,6 +152,7 @@ function mark() {
     line.querySelector("input").checked = state.chosen.has(Number(line.dataset.number));
   });
   const count = state.chosen.size ? ` (${state.chosen.size})` : "";
+  document.body.classList.toggle("choosing", state.chosen.size > 0);
   const may = session.role !== "viewer";
   for (const [id, text] of [["acknowledge", t("acknowledge")], ["shelve", t("shelve")]]) {
     const button = document.getElementById(id);
@@ -158,9 +160,12 @@ function mark() {
   }
 }
 
+// With keys the row that is marked is meant; a finger means only what it has chosen.
+const touched = matchMedia("(hover: none), (max-width: 46rem)");
 function targets() {
   if (state.chosen.size) return [...state.chosen];
   if (shown) return [shown];
+  if (touched.matches) return [];
   return state.items[state.at] ? [state.items[state.at].number] : [];
 }
 

@@ -56,7 +56,8 @@ export function failed(error, again) {
     el("button", { onclick: again }, t("retry")));
 }
 
-export function table(heads, rows) {
-  return el("div", { class: "scroll", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, heads.map(([text, kind]) => el("th", { class: kind, scope: "col" }, text)))),
+// `cards`: on a phone each row is a card of its own.
+export function table(heads, rows, cards = false) {
+  return el("div", { class: cards ? "scroll cards" : "scroll", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, heads.map(([text, kind]) => el("th", { class: kind, scope: "col" }, text)))),
     el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, index) => el("td", { class: heads[index][1], "data-head": heads[index][0] }, cell)))))));
 }

@@ -14,7 +14,7 @@ export async function fleet(page, _, wanted) {
   const rows = el("div", {});
   const draw = () => rows.replaceChildren(found.items.length ? table([[t("asset"), ""], [t("where"), ""], [t("contact"), ""], [t("why"), ""], [t("heard"), ""], [t("interval"), "number"], [t("signal"), "number"], [t("battery"), "number"]],
     found.items.map((one) => [el("a", { href: `#/assets/${encodeURIComponent(one.identity)}` }, one.tag || one.identity), [one.site, one.area].filter(Boolean).join(" · "), contactBadge(one.state), el("span", { class: "quiet" }, LOST.has(one.state) || one.state === "never_heard" ? t(`why_${one.state}`) : ""),
-      one.heard_at ? el("span", { class: "nowrap", title: time(one.heard_at, one.site) }, age(one.heard_at)) : "–", span(one.report_interval_seconds), "rsrp" in one.words ? `${number(one.words.rsrp)} dBm` : "–", "battery" in one.words ? `${number(one.words.battery)} %` : "–"]))
+      one.heard_at ? el("span", { class: "nowrap", title: time(one.heard_at, one.site) }, age(one.heard_at)) : "", span(one.report_interval_seconds), "rsrp" in one.words ? `${number(one.words.rsrp)} dBm` : "", "battery" in one.words ? `${number(one.words.battery)} %` : ""]), true)
     : empty(t("noLost")),
   found.next ? el("p", {}, el("button", { onclick: async () => { const next = await get(`/contact?${asked}&cursor=${encodeURIComponent(found.next)}`); found = { items: [...found.items, ...next.items], next: next.next }; draw(); } }, t("more"))) : "");
   page.replaceChildren(el("h1", {}, t("fleet")),
