@@ -283,8 +283,10 @@ class Calibration(BaseModel):
 
 
 class Device(BaseModel):
-    """A device's entry in the registry, and when it was last heard. `credentials` are kinds, never secrets."""
+    """A device's entry in the registry, and when it was last heard. `credentials` are kinds, never secrets; `number`
+    is what Grafana's dashboards know it by (`var-asset`)."""
 
+    number: int
     identity: str
     tag: str
     site: str

@@ -5,6 +5,7 @@ Skipped where there is no browser: `make browser` puts Playwright beside Debian'
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from alerts.rules import shipped_rules
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority
@@ -39,6 +42,7 @@ RULES = shipped_rules()
 SHOTS = Path(os.environ.get("HEADWORKS_TEST_SHOTS", "build/console"))
 """Where a picture of each page is put."""
 ASSETS = 1_000
+_number = itertools.count(1)
 TAGGED = '<img src=x onerror="document.title=1">'
 
 
@@ -47,33 +51,59 @@ def _alarm(rule: str, device: str, minutes: int, priority: Priority, message: st
     return Alarm(rule, device, priority, message, at - MINUTE, at, None, 91.0)
 
 
+@pytest.fixture(scope="module")
+def plant(postgres_url: str, template: str) -> Iterator[str]:
+    """The name of a database with a thousand assets, three alarms and the readings of one pump, to be cloned."""
+    name = f"headworks_console_{os.getpid()}"
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+    _fill(make_conninfo(postgres_url, dbname=name))
+    yield name
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
 @pytest.fixture
-def address(registered: str) -> Iterator[str]:
+def registered(postgres_url: str, plant: str) -> Iterator[str]:
+    """A database of this test's own, as `plant` is."""
+    name = f"{plant}_{next(_number)}"
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{plant}"'.encode())
+    yield make_conninfo(postgres_url, dbname=name)
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def _fill(url: str) -> None:
     fleet = [
         Device(f"urn:dev:console:{n}", "centrifugal-pump", tag=f"P-{n:04d}", site=f"Site {n % 4}", area="Hall")
         for n in range(ASSETS)
     ]
-    with connect(registered) as connection:
-        registry.register(
-            connection, [*fleet, Device("urn:odd", "control-valve", tag=TAGGED, site="North")], shipped_profiles()
-        )
+    with connect(url) as connection:
+        odd = Device("urn:odd", "control-valve", tag=TAGGED, site="North")
+        registry.register(connection, [PUMP, VALVE, *fleet, odd], shipped_profiles())
         lifecycle.define(connection, [definition(rule) for rule in RULES])
-        token = tokens.make(connection, "kim", Role.OPERATOR, "test")
         alarms = [
             _alarm("bearing-temperature-high", PUMP.identity, 5, Priority.HIGH, "Bearing at 91 °C, limit 82 °C"),
             _alarm("battery-low", VALVE.identity, 300, Priority.LOW, "Battery at 18 %"),
             _alarm("valve-travel-deviation", "urn:odd", 60, Priority.MEDIUM, "12 % beside its command"),
         ]
         journal.record(connection, [AlarmChange(ChangeKind.RAISED, None, alarm) for alarm in alarms], None)
-    writer = Writer(registered)
+    writer = Writer(url)
     now = clock.now() // SECOND * SECOND
     readings = [
         Reading(PUMP.identity, metric, now - n * MINUTE, value + (n * 7 % 11) / 10, Quality.GOOD)
-        for metric, value in (("bearing_temperature", 80.0), ("pressure", 4.0), ("flow", 50.0))
+        for metric, value in (("bearing_temperature", 80.0), ("pressure", 4.0), ("flow", 50.0), ("rsrp", -97.0))
         for n in range(240, 0, -1)
     ]
     writer.commit(Batch([UplinkRecord(Uplink(Transport.COAP, b"", now), PUMP.identity, readings)]))
     writer.close()
+
+
+@pytest.fixture
+def address(registered: str) -> Iterator[str]:
+    with connect(registered) as connection:
+        token = tokens.make(connection, "kim", Role.OPERATOR, "test")
     ports = Ports(
         registered,
         health=lambda: {"database": "ok"},
@@ -82,6 +112,7 @@ def address(registered: str) -> Iterator[str]:
         profiles=shipped_profiles(),
         now=clock.now,
         time_zone="Asia/Shanghai",
+        grafana_url="https://grafana.example.org",
     )
     door = HttpDoor("127.0.0.1", 0, dict, Context(ports))
     port = door.open()
@@ -207,13 +238,19 @@ def test_in_a_storm_the_list_stays_in_order_and_can_be_worked_on(page: Any, regi
     page.locator("#list li[data-number]").nth(150).wait_for()
 
 
-def test_an_asset_with_its_values_trends_and_alarms(page: Any) -> None:
+def test_an_asset_with_its_values_trends_and_alarms(page: Any, registered: str) -> None:
     page.get_by_text("Bearing at 91 °C").click()
     page.locator("#detail").get_by_role("link", name="P-101").click()
     page.get_by_role("heading", name="Latest values").wait_for()
-    page.locator("svg.chart").nth(2).wait_for(state="attached")
+    page.locator("svg.chart").nth(3).wait_for(state="attached")
     assert page.locator("svg.chart .limit").count() >= 1, "the alarm's limit stands in the trend"
     assert "Bearing temperature" in page.locator("main").inner_text()
+    page.get_by_role("heading", name="Radio and battery").wait_for()
+    assert "Signal power (RSRP)" in page.locator("main").inner_text()
+    with connect(registered) as connection:
+        number = registry.find(connection, [PUMP.identity])[PUMP.identity].device_id
+    link = page.locator("aside").get_by_role("link", name="Dashboards").get_attribute("href")
+    assert link == f"https://grafana.example.org/d/headworks-pump?var-asset={number}"
     shot(page, "asset")
 
 

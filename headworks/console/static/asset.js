@@ -53,9 +53,9 @@ export async function asset(page, session, given) {
 
 const isEngineer = (session) => ["engineer", "admin"].includes(session.role);
 
+// The dashboards know an asset by its number in the registry, which survives a rename.
 function grafana(session, device) {
-  const query = new URLSearchParams({ "var-site": device.site, "var-area": device.area, "var-asset": device.tag || device.identity });
-  return ["pump", "valve"].includes(device.kind) ? `${session.grafana_url}/d/headworks-${device.kind}?${query}` : `${session.grafana_url}/d/headworks-site?var-site=${encodeURIComponent(device.site)}`;
+  return ["pump", "valve"].includes(device.kind) ? `${session.grafana_url}/d/headworks-${device.kind}?var-asset=${device.number}` : `${session.grafana_url}/d/headworks-site?var-site=${encodeURIComponent(device.site)}`;
 }
 
 function values(items, device) {
