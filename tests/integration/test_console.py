@@ -93,7 +93,7 @@ def _fill(url: str) -> None:
     now = clock.now() // SECOND * SECOND
     readings = [
         Reading(PUMP.identity, metric, now - n * MINUTE, value + (n * 7 % 11) / 10, Quality.GOOD)
-        for metric, value in (("bearing_temperature", 80.0), ("pressure", 4.0), ("flow", 50.0), ("rsrp", -97.0))
+        for metric, value in (("bearing_temperature", 81.5), ("pressure", 4.0), ("flow", 50.0), ("rsrp", -97.0))
         for n in range(240, 0, -1)
     ]
     writer.commit(Batch([UplinkRecord(Uplink(Transport.COAP, b"", now), PUMP.identity, readings)]))

@@ -25,20 +25,21 @@ export async function chart(path, metric, unit, limits, site, query = {}) {
   const path_ = (values) => times.map((at, index) => `${index ? "L" : "M"}${x(at).toFixed(1)} ${y(values[index]).toFixed(1)}`).join("");
   const range = `${number(lowest)} … ${number(highest)} ${sign(found.unit || unit)}`;
   const drawn = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "chart", role: "img", "aria-label": `${metricName(metric)}: ${range}` });
-  // Beyond a limit is where it is abnormal: the rest of the picture stays grey.
+  // A limit is grey like all that is normal; it has its priority's colour where the value was beyond it.
+  const above = (one) => one.operator.startsWith(">");
+  const kind = (one) => ((above(one) ? highest > one.limit : lowest < one.limit) ? one.priority : "kept");
   for (const one of near) {
-    const above = one.operator.startsWith(">");
-    drawn.append(svg("rect", { x: 0, width: WIDTH, y: above ? 0 : y(one.limit), height: above ? Math.max(0, y(one.limit)) : Math.max(0, HEIGHT - y(one.limit)), class: `beyond ${one.priority}` }));
+    drawn.append(svg("rect", { x: 0, width: WIDTH, y: above(one) ? 0 : y(one.limit), height: Math.max(0, above(one) ? y(one.limit) : HEIGHT - y(one.limit)), class: `beyond ${kind(one)}` }));
   }
   if (found.aggregated) {
     const lower = times.map((at, index) => `L${x(at).toFixed(1)} ${y(least[index]).toFixed(1)}`).reverse().join("");
     drawn.append(svg("path", { d: `${path_(greatest)}${lower}Z`, class: "band" }));
   }
-  for (const one of near) drawn.append(svg("line", { x1: 0, x2: WIDTH, y1: y(one.limit), y2: y(one.limit), class: `limit ${one.priority}` }, svg("title", {}, `${one.title}: ${one.operator} ${number(one.limit)} ${sign(unit)}`)));
+  for (const one of near) drawn.append(svg("line", { x1: 0, x2: WIDTH, y1: y(one.limit), y2: y(one.limit), class: `limit ${kind(one)}` }, svg("title", {}, `${one.title}: ${one.operator} ${number(one.limit)} ${sign(unit)}`)));
   if (mark && mark > times[0] && mark < times[times.length - 1]) drawn.append(svg("line", { x1: x(mark), x2: x(mark), y1: 0, y2: HEIGHT, class: "begun" }));
   drawn.append(svg("path", { d: path_(found.value), class: "line" }));
   const place = (at) => time(at, site).slice(5, 16);
   return el("figure", {},
     el("figcaption", {}, el("b", {}, metricName(metric)), el("span", { class: "quiet" }, range)), drawn,
-    el("div", { class: "axis quiet" }, el("span", {}, place(times[0])), el("span", {}, near.map((one) => `${t("limitOf")} ${one.operator} ${number(one.limit)}`).join(" · ")), el("span", {}, place(times[times.length - 1]))));
+    el("div", { class: "axis quiet" }, el("span", {}, place(times[0])), el("span", {}, near.length ? `${t("limitOf")} ${near.map((one) => `${one.operator} ${number(one.limit)}`).join(" · ")}` : ""), el("span", {}, place(times[times.length - 1]))));
 }

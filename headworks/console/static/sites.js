@@ -19,7 +19,7 @@ export async function sites(page, _, wanted) {
     const tiles = el("div", { class: "tiles", "data-index": index });
     place.append(el("section", { class: "site" }, el("h2", {}, el("a", { href: `#/sites/${encodeURIComponent(site.site)}` }, site.site || t("noSite")),
       site.priority ? el("span", { class: `badge ${site.priority}` }, t(site.priority)) : null,
-      el("span", { class: "quiet" }, [`${site.assets} ${t("assets")}`, site.alarmed ? `${site.alarmed} ${t("alarms")}` : "", site.unacknowledged ? `${site.unacknowledged} ${t("unacknowledged")}` : "",
+      el("span", { class: "quiet" }, [`${site.assets} ${t("assets")}`, site.alarmed ? `${site.alarmed} ${t("alarmed")}` : "", site.unacknowledged ? `${site.unacknowledged} ${t("unacknowledged")}` : "",
         site.not_heard ? `${site.not_heard} ${t("lost")}` : "", site.time_zone].filter(Boolean).join(" · "))), tiles));
     near.observe(tiles);
   }
