@@ -236,6 +236,11 @@ def test_in_a_storm_the_list_stays_in_order_and_can_be_worked_on(page: Any, regi
     page.get_by_text("100 done").wait_for()
     page.get_by_role("button", name="More").click()
     page.locator("#list li[data-number]").nth(150).wait_for()
+    with connect(registered) as connection:
+        one = _alarm("pump-dry-run", PUMP.identity, 1, Priority.HIGH, "Runs without water")
+        journal.record(connection, [AlarmChange(ChangeKind.RAISED, None, one)], None)
+    page.locator("#list").get_by_text("P-101 Runs without water").wait_for()
+    assert page.locator("#list li[data-number]").count() == 200, "a live update does not fold it up again"
 
 
 def test_an_asset_with_its_values_trends_and_alarms(page: Any, registered: str) -> None:
@@ -256,7 +261,8 @@ def test_an_asset_with_its_values_trends_and_alarms(page: Any, registered: str) 
 
 def test_a_thousand_assets_at_once_and_who_is_not_heard_of(page: Any) -> None:
     page.get_by_role("link", name="Sites").click()
-    page.locator(".tile").nth(3).wait_for(state="attached")
+    page.locator(".tile.high").wait_for()
+    page.locator(".tile").nth(ASSETS // 2).wait_for(state="attached")
     assert page.locator(".tile.high").count() == 1
     shot(page, "sites")
     page.get_by_role("link", name="Fleet").click()

@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { badge } from "./alarms.js";
 import { chart } from "./chart.js";
 import { ask, el, failed, pair } from "./dom.js";
-import { age, span, t, time } from "./words.js";
+import { age, said, span, t, time } from "./words.js";
 
 export const acknowledge = (alarms, comment = "") => post("/alarms/acknowledge", { alarms, comment });
 
@@ -47,7 +47,7 @@ export async function detail(number, session, step) {
     el("a", { class: "back", href: "#/alarms" }, t("back")),
     el("h2", {}, badge(alarm), el("span", {}, alarm.title)),
     el("p", { class: "tag" }, el("a", { href: `#/assets/${encodeURIComponent(alarm.device)}` }, alarm.tag || alarm.device), el("span", { class: "quiet" }, [alarm.site, alarm.area].filter(Boolean).join(" · "))),
-    el("p", { class: "said" }, alarm.message),
+    el("p", { class: "said" }, said(alarm.message)),
     el("p", { class: "quiet" }, `${t(alarm.state)} · ${age(alarm.since)}${alarm.acknowledged_by ? ` · ${t("acknowledged")} ${t("by")} ${alarm.acknowledged_by}` : ""}`),
     may && waits ? el("div", { class: "bar note" }, comment) : null,
     el("div", { class: "bar" },
@@ -78,7 +78,7 @@ async function showTrend(place, alarm) {
   const from = new Date(alarm.since).getTime();
   const until = alarm.cleared_at ? new Date(alarm.cleared_at).getTime() + 3600e3 : Date.now();
   const room = Math.min(Math.max(3600e3, until - from), 7 * 86400e3);
-  const drawn = await chart(path, mine.metric, mine.unit, limits.items.filter((one) => one.metric === mine.metric && one.of === mine.metric), alarm.site, {
+  const drawn = await chart(path, mine.metric, mine.unit, [mine], alarm.site, {
     since: new Date(from - room).toISOString(), until: new Date(Math.min(until, from + 7 * 86400e3)).toISOString(), mark: from });
   if (drawn) place.replaceChildren(drawn);
 }

@@ -3,9 +3,10 @@
 import { get } from "./api.js";
 import { acknowledge, detail, release, shelve } from "./alarm.js";
 import { el, empty, failed, say } from "./dom.js";
-import { age, t, time } from "./words.js";
+import { age, said, t, time } from "./words.js";
 
-const state = { items: [], next: null, chosen: new Set(), at: 0, site: "", priority: "", text: "", view: "open" };
+const state = { items: [], next: null, chosen: new Set(), at: 0, site: "", priority: "", text: "", view: "open", limit: 100 };
+const PAGE = 100, MOST = 500;
 let session, shown;
 let asking = 0;
 
@@ -34,12 +35,13 @@ export async function refresh() {
 }
 
 export function badge(alarm) {
-  const active = ["unacknowledged", "acknowledged", "latched"].includes(alarm.state);
-  return el("span", { class: `badge ${active ? alarm.priority : "over"}` }, t(alarm.priority));
+  // Back to normal and not acknowledged: the frame of its colour, as somebody has to look at it still.
+  const kind = { normal: "over", returned_unacknowledged: `${alarm.priority} returned` }[alarm.state] ?? alarm.priority;
+  return el("span", { class: `badge ${kind}` }, t(alarm.priority));
 }
 
 function frame() {
-  const filter = (name, label, entries) => el("select", { "aria-label": label, onchange: (event) => { state[name] = event.target.value; state.at = 0; load(); } },
+  const filter = (name, label, entries) => el("select", { "aria-label": label, onchange: (event) => { state[name] = event.target.value; state.at = 0; state.limit = PAGE; load(); } },
     entries.map(([value, text]) => el("option", { value, selected: state[name] === value }, text)));
   const sites = filter("site", t("site"), [["", t("all")]]);
   get("/sites").then((found) => sites.append(...found.items.map((one) => el("option", { value: one.site, selected: one.site === state.site }, one.site || "–")))).catch(() => {});
@@ -53,7 +55,7 @@ function frame() {
       sites,
       filter("priority", t("priority"), [["", t("every")], ["high", t("high")], ["medium", t("medium")], ["low", t("low")]]),
       el("input", { class: "grow", type: "search", id: "search", placeholder: t("search"), "aria-label": t("search"), value: state.text,
-        onchange: (event) => { state.text = event.target.value; state.at = 0; load(); } })),
+        onchange: (event) => { state.text = event.target.value; state.at = 0; state.limit = PAGE; load(); } })),
     el("div", { class: "two list-and-detail" },
       el("div", { class: "list" },
         el("ul", { class: "platform", id: "platform", "aria-label": t("platform") }),
@@ -63,7 +65,7 @@ function frame() {
 
 function query(cursor) {
   const view = { open: {}, shelved: { suppressed: "true" }, all: { all: "true" } }[state.view];
-  return { site: state.site, priority: state.priority, q: state.text, limit: 100, cursor, ...view };
+  return { site: state.site, priority: state.priority, q: state.text, limit: cursor ? PAGE : state.limit, cursor, ...view };
 }
 
 async function load() {
@@ -102,12 +104,17 @@ function warn(items) {
     el("span", { class: "age" }, one.since ? age(one.since) : ""))));
 }
 
+// What was asked for once is there after the next live update too, up to what one answer may hold.
 async function more() {
+  if (state.limit < MOST) {
+    state.limit += PAGE;
+    return load();
+  }
   const found = await get("/alarms", query(state.next));
   const known = new Set(state.items.map((alarm) => alarm.number));
   state.items.push(...found.items.filter((alarm) => !known.has(alarm.number)));
   state.next = found.next;
-  draw();
+  return draw();
 }
 
 function draw() {
@@ -135,7 +142,7 @@ function row(alarm, key) {
       onchange: (event) => { state.at = state.items.findIndex((one) => one.number === alarm.number); toggle(alarm.number, event.target.checked); } })),
     badge(alarm),
     el("span", { class: "state" }, t(alarm.state), alarm.suppressions.length ? ` · ${alarm.suppressions.map((one) => t(one === "shelved" ? "shelved_" : one)).join(", ")}` : ""),
-    el("a", { class: "what", href: `#/alarms/${alarm.number}` }, el("b", {}, alarm.tag || alarm.device), " ", alarm.message),
+    el("a", { class: "what", href: `#/alarms/${alarm.number}` }, el("b", {}, alarm.tag || alarm.device), " ", said(alarm.message)),
     el("span", { class: "place" }, [alarm.site, alarm.area].filter(Boolean).join(" · ")),
     el("span", { class: "age", title: time(alarm.since, alarm.site), "data-since": alarm.since }, age(alarm.since)));
 }

@@ -5,7 +5,7 @@ import { badge } from "./alarms.js";
 import { chart } from "./chart.js";
 import { contactBadge, LOST } from "./contact.js";
 import { ask, el, empty, pair, say, table } from "./dom.js";
-import { age, metricName, number, sign, span, t, time } from "./words.js";
+import { age, metricName, number, said, sign, span, t, time } from "./words.js";
 
 const RADIO = ["battery", "battery_voltage", "battery_low", "rsrp", "snr", "coverage_level", "connected"];
 
@@ -15,6 +15,8 @@ export async function asset(page, session, given) {
   const [device, latest, limits, alarms, quarantined, held] = await Promise.all([
     get(path), get(`${path}/latest`), get(`${path}/limits`), get("/alarms", { device: identity, all: "true", limit: 20 }),
     get("/quarantine", { device: identity, limit: 10 }), get("/suppressions")]);
+  // Contact is judged once a minute: whoever has just been heard the first time is heard.
+  if (device.contact === "never_heard" && device.heard_at) device.contact = "heard";
   const mine = held.items.filter((one) => one.device === identity);
   const again = () => asset(page, session, given);
   const process = latest.items.filter((one) => !RADIO.includes(one.metric));
@@ -32,7 +34,7 @@ export async function asset(page, session, given) {
         process.length ? values(process, device) : empty(t("noValues")),
         el("h2", {}, t("openAlarms")),
         alarms.items.length ? table([[t("priority"), ""], [t("state"), ""], [t("what"), ""], [t("since"), ""]], alarms.items.map((one) => [badge(one), t(one.state),
-          el("a", { href: `#/alarms/${one.number}` }, one.message), el("span", { class: "quiet nowrap" }, time(one.since, device.site))]), true) : empty(t("noAlarms")),
+          el("a", { href: `#/alarms/${one.number}` }, said(one.message)), el("span", { class: "quiet nowrap" }, time(one.since, device.site))]), true) : empty(t("noAlarms")),
         process.length ? [el("h2", {}, t("trends")), el("div", { class: "charts" }, process.map((one) => places.get(one.metric)))] : null,
         radio.length ? [el("h2", {}, t("radio")), values(radio, device), el("div", { class: "charts" }, radio.map((one) => places.get(one.metric)))] : null,
         el("h2", {}, t("quarantine")),

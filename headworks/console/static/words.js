@@ -35,5 +35,7 @@ export function span(seconds) {
 export const age = (at) => span((Date.now() - new Date(at).getTime()) / 1000);
 const SIGNS = { degC: "°C", "m3/h": "m³/h", m3: "m³", "1": "", "N*m": "N·m", rpm: "min⁻¹" };
 export const sign = (unit) => SIGNS[unit] ?? unit;
+// A message of a rule has units as the catalogue spells them, behind numbers.
+export const said = (message) => message.replace(/(\d) (degC|m3\/h|m3|N\*m|rpm)(?![\w/])/g, (_, digit, unit) => `${digit} ${sign(unit)}`);
 export const number = (value, digits = 3) => new Intl.NumberFormat(language === "zh" ? "zh-CN" : "en-GB", { maximumSignificantDigits: digits + 1 }).format(value);
 export const metricName = (name) => METRICS[language][name] ?? name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");

@@ -7,8 +7,8 @@ import pytest
 from alerts.messages import languages, template, word
 
 TOLD = {
-    "event": "raised", "rule": "hot", "title": "Bearing hot", "message": "at 96 °C, limit 90 °C", "priority": "high",
-    "device": {"identity": "urn:1", "tag": "P 101", "site": "北站", "area": "Pumps", "unit": "U1"},
+    "event": "raised", "rule": "hot", "title": "Bearing hot", "message": "at 96 degC, limit 90 degC",
+    "priority": "high", "device": {"identity": "urn:1", "tag": "P 101", "site": "北站", "area": "Pumps", "unit": "U1"},
     "since": "2026-11-23T22:30:00Z", "announced_at": "2026-11-24T01:00:00Z", "seconds_late": 9000, "value": 96.04,
     "unit": "degC", "cleared_at": None, "limit": {"operator": ">", "value": 90.0},
     "guidance": {
