@@ -243,8 +243,10 @@ def test_in_a_storm_the_list_stays_in_order_and_can_be_worked_on(page: Any, regi
     assert page.locator("#list li[data-number]").count() == 200, "a live update does not fold it up again"
 
 
-def test_an_asset_with_its_values_trends_and_alarms(page: Any, registered: str) -> None:
-    page.get_by_text("Bearing at 91 °C").click()
+def test_a_link_in_a_message_leads_to_its_alarm_and_on_to_the_asset(page: Any, address: str, registered: str) -> None:
+    page.goto(f"{address}#/alarms/of/{quote(PUMP.identity, safe='')}/bearing-temperature-high")
+    page.get_by_role("heading", name="Bearing temperature high").wait_for()
+    page.locator("#detail svg.chart .limit.high").first.wait_for(state="attached")
     page.locator("#detail").get_by_role("link", name="P-101").click()
     page.get_by_role("heading", name="Latest values").wait_for()
     page.locator("svg.chart").nth(3).wait_for(state="attached")
@@ -377,12 +379,6 @@ def test_what_cannot_be_loaded_says_so_and_can_be_tried_again(page: Any) -> None
     page.get_by_label("Tag or text").press("Enter")
     page.get_by_text("No alarm needs work.").wait_for()
     shot(page, "empty")
-
-
-def test_a_link_in_a_message_leads_to_its_alarm(page: Any, address: str) -> None:
-    page.goto(f"{address}#/alarms/of/{quote(PUMP.identity, safe='')}/bearing-temperature-high")
-    page.get_by_role("heading", name="Bearing temperature high").wait_for()
-    page.locator("#detail svg.chart .limit.high").first.wait_for(state="attached")
 
 
 def test_a_viewer_may_look_and_not_act(browser: Any, address: str, registered: str) -> None:
