@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: browser bench-dashboards help setup services peers demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
+.PHONY: browser storm-alarms bench-dashboards help setup services peers demo up test test-unit test-faults test-deliveries check bench fuzz lock dashboards clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench-dashboards: services  ## every query of every dashboard on a year of 1,000
 
 bench-storage: services  ## twenty million readings: dashboards' queries, bytes a reading; adds to build/bench.json
 	@$(BIN)/python -m tests.benchmarks.bench_storage
+
+storm-alarms: services  ## 10,000 alarms in a minute: messages sent, and the console in a browser; writes build/storm-alarms.json
+	@$(BIN)/python -m tests.benchmarks.storm_alarms
 
 dashboards: setup  ## build the dashboards' JSON from their code
 	@$(BIN)/python -m dashboards

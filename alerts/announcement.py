@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from alerts.bands import band_of
 from alerts.rules import Rule
 from devices.alarm import AlarmChange, ChangeKind
 from devices.duration import format_duration
@@ -96,7 +97,18 @@ def render(change: AlarmChange, event: Event, device: Device, rule: Rule | None,
     if rule is not None:
         told["guidance"] = _guidance(rule)
         told["seconds_to_respond"] = rule.guidance.time_to_respond // SECOND
+        told["metric"] = rule.shown_metric
+        told["limit"] = _limit(rule, device, alarm.raised_at)
     return told
+
+
+def _limit(rule: Rule, device: Device, at: Instant) -> Mapping[str, Any] | None:
+    """The limit that the value stands against, in the unit of the value; None where the rule compares something else
+    than it shows."""
+    band = None if rule.group is not None else band_of(rule, device, at)
+    if band is None or band.metric != rule.shown_metric:
+        return None
+    return {"operator": band.operator, "value": band.limit}
 
 
 def _guidance(rule: Rule) -> Mapping[str, str]:

@@ -33,11 +33,12 @@ class Band:
 def bands(rules: Sequence[Rule], device: Device, profile: Profile, now: Instant) -> list[Band]:
     """The limit of each rule that is for the device and compares a metric with what its nameplate and the rule's
     set-points give at a moment. Rules without such a limit have none here."""
-    found = (_band(rule, device, now) for rule in rules if rule.fits(device, profile))
+    found = (band_of(rule, device, now) for rule in rules if rule.fits(device, profile))
     return [band for band in found if band is not None]
 
 
-def _band(rule: Rule, device: Device, now: Instant) -> Band | None:
+def band_of(rule: Rule, device: Device, now: Instant) -> Band | None:
+    """The limit of one rule on a device that it is for; None where it has none that is a number there."""
     leading = rule.parsed.leading
     if leading is None or not leading.is_ordered:
         return None

@@ -28,8 +28,16 @@ PUBLISH_SECONDS = 10.0
 class AppriseChannel:
     """Sends by one Apprise URL. `ValueError` for one that Apprise does not know, without showing it."""
 
-    def __init__(self, name: str, url: str, word: Callable[[str, Mapping[str, Any]], Message]) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        word: Callable[[str, Mapping[str, Any]], Message],
+        picture: Callable[[Mapping[str, Any]], bytes | None] | None = None,
+    ) -> None:
+        """`picture` gives the trend of an announcement as PNG, None where there is none; it may raise."""
         import apprise  # half a second that most commands have no use for
+        from apprise.attachment.memory import AttachMemory
 
         # Apprise writes addresses and answers to its own log, credentials and all.
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
@@ -39,6 +47,8 @@ class AppriseChannel:
         if not self._to.add(url):
             raise ValueError("Apprise knows no such address (it is not shown, as it may hold a secret)")
         self._word = word
+        self._picture = picture if any(server.attachment_support for server in self._to) else None
+        self._attachment = AttachMemory
         self.receiver = f"{url.split(':', 1)[0]}://… ({name})"
 
     def send(self, key: str, told: Mapping[str, Any]) -> Attempt:
@@ -46,11 +56,28 @@ class AppriseChannel:
         try:
             message = self._word(key, told)
             kind = self._kinds[told["event"] != "returned"]
-            done = self._to.notify(title=message.subject, body=message.body, notify_type=kind, body_format=self._text)
+            done = self._to.notify(
+                title=message.subject,
+                body=message.body,
+                notify_type=kind,
+                body_format=self._text,
+                attach=self._drawn(told),
+            )
         except Exception as error:
             log.exception("channel.defect", receiver=self.receiver)
             return Attempt(Outcome.REFUSED, type(error).__name__)
         return Attempt(Outcome.DELIVERED) if done else Attempt(Outcome.FAILED, "it was not taken")
+
+    def _drawn(self, told: Mapping[str, Any]) -> Any:
+        """The picture as an attachment; a message without one is better than none, so what fails is only logged."""
+        if self._picture is None:
+            return None
+        try:
+            png = self._picture(told)
+        except Exception:
+            log.exception("channel.no_picture", receiver=self.receiver)
+            return None
+        return None if png is None else self._attachment(content=png, name="trend.png", mimetype="image/png")  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Nothing is kept open."""

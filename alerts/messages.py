@@ -5,6 +5,7 @@ What is announced is in `alerts.announcement`; a language is a file in `alerts/t
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,6 +19,9 @@ from pydantic import Field
 
 from devices.document import DocumentModel, load_document
 
+_SIGNS = {"degC": "°C", "m3": "m³", "m3/h": "m³/h", "rpm": "min⁻¹", "N*m": "N·m", "MOhm": "MΩ"}
+"""How units read that the catalogue spells in ASCII."""
+_SPELLED = re.compile(rf"(\d) ({'|'.join(sorted(map(re.escape, _SIGNS), key=len, reverse=True))})(?![\w/])")
 LATE_SECONDS = 120
 """From how late on a message says when we learned of an alarm."""
 _FORMATTER = string.Formatter()
@@ -84,7 +88,8 @@ def _fill(line: str, fields: Mapping[str, str]) -> str:
 def _alarm(told: Mapping[str, Any], words: Template, zone: str, link: str) -> dict[str, str]:
     device = told["device"]
     guidance = told.get("guidance") or {}
-    unit = "" if told.get("unit") in (None, "1") else f" {told['unit']}"
+    unit = "" if told.get("unit") in (None, "1") else f" {_SIGNS.get(told['unit'], told['unit'])}"
+    limit = told.get("limit") or {}
     tag = device["tag"] or device["identity"]
     late = int(told.get("seconds_late") or 0)
     ends = told["event"] in ("returned", "withdrawn")
@@ -92,9 +97,10 @@ def _alarm(told: Mapping[str, Any], words: Template, zone: str, link: str) -> di
     return {
         "tag": tag,
         "title": str(told.get("title") or ""),
-        "message": words.withdrawn if told["event"] == "withdrawn" else str(told.get("message") or ""),
+        "message": words.withdrawn if told["event"] == "withdrawn" else _readable(str(told.get("message") or "")),
         "place": " / ".join(filter(None, (device["site"], device["area"], device["unit"]))),
         "value": _number(told.get("value"), unit),
+        "limit": f"{limit['operator']} {_number(limit['value'], unit)}" if limit and not ends else "",
         "since": _local(told.get("since"), zone),
         "learned": _local(told.get("announced_at"), zone) if late >= LATE_SECONDS else "",
         "late": _span(late),
@@ -126,6 +132,11 @@ def _summary(told: Mapping[str, Any], words: Template, zone: str) -> dict[str, s
 
 def _moment(one: Mapping[str, Any] | None, zone: str) -> str:
     return f"{_local(one['since'], zone)} {one['tag']} {one['title']}" if one else ""
+
+
+def _readable(message: str) -> str:
+    """A rule's message, in which units stand behind numbers as the catalogue spells them."""
+    return _SPELLED.sub(lambda found: f"{found[1]} {_SIGNS[found[2]]}", message)
 
 
 def _number(value: Any, unit: str) -> str:

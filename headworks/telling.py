@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
 
+from alerts import trend
 from alerts.channels import AppriseChannel, TopicChannel
 from alerts.courier import Channel, Courier, Outbox
 from alerts.lifecycle import suppressed_by
@@ -21,18 +23,21 @@ from alerts.webhook import Webhook
 from devices.alarm import AlarmChange, Announcement, DueAnnouncement, Suppression, SuppressionKind
 from devices.document import DocumentError
 from devices.errors import UnavailableError
-from devices.model import Device
+from devices.model import Device, instant
 from headworks import clock
 from headworks.dispatching import Dispatcher
 from headworks.session import Session
 from headworks.settings import Settings, SettingsError
 from ingest.mqtt import Broker
-from storage import lifecycle, notification, outbox
+from storage import api_queries_plant, lifecycle, notification, outbox, registry
+from storage.database import Connection
 
 log = structlog.get_logger()
 
 SUPPRESSIONS_SECONDS = 2.0
 """How old the knowledge of what is shelved may be when an alarm is announced."""
+TREND_POINTS = 300
+"""Points of the trend that goes with a message."""
 DEAD_SECONDS = 30.0
 """How often dead letters are counted for the health check."""
 
@@ -66,13 +71,23 @@ def routing_of(settings: Settings) -> Routing | None:
         raise SettingsError(f"HEADWORKS_ROUTING: the file is not valid\n{error}") from None
 
 
-def channels_of(routing: Routing, broker: Broker | None) -> dict[str, Closable]:
-    """The channels of a routing file. `SettingsError` where an address is none; it is not shown."""
+Picture = Callable[[Mapping[str, Any], str], bytes | None]
+"""From an announcement and a time zone to its trend as PNG; None where there is none."""
+
+
+def channels_of(
+    routing: Routing, broker: Broker | None, picture: Picture | None = None, console: str | None = None
+) -> dict[str, Closable]:
+    """The channels of a routing file. `SettingsError` where an address is none; it is not shown. `console` is where
+    people reach the console: messages lead there, unless the file has a link of its own."""
+    link = routing.link or (f"{console}/#/alarms/of/{{device}}/{{rule}}" if console else "")
     found: dict[str, Closable] = {}
     for name, entry in routing.channels.items():
         try:
             if entry.apprise is not None:
-                found[name] = AppriseChannel(name, entry.apprise, _wording(routing, name))
+                found[name] = AppriseChannel(
+                    name, entry.apprise, _wording(routing, name, link), _drawing(routing, picture)
+                )
             elif entry.webhook is not None:
                 found[name] = Webhook(entry.webhook, clock.now, entry.secret)
             elif entry.mqtt is not None and broker is not None:
@@ -84,8 +99,33 @@ def channels_of(routing: Routing, broker: Broker | None) -> dict[str, Closable]:
     return found
 
 
-def _wording(routing: Routing, channel: str) -> Callable[[str, Mapping[str, Any]], Message]:
-    return lambda key, told: word(told, key, routing.language_of(channel, told), routing.zone_of(told), routing.link)
+def _wording(routing: Routing, channel: str, link: str) -> Callable[[str, Mapping[str, Any]], Message]:
+    return lambda key, told: word(told, key, routing.language_of(channel, told), routing.zone_of(told), link)
+
+
+def _drawing(routing: Routing, picture: Picture | None) -> Callable[[Mapping[str, Any]], bytes | None] | None:
+    return None if picture is None else lambda told: picture(told, routing.zone_of(told))
+
+
+def trend_of(connection: Connection, told: Mapping[str, Any], zone: str) -> bytes | None:
+    """The trend of the metric that a raised alarm is about, as PNG with times in `zone`; None where there is none."""
+    metric, device = told.get("metric"), told["device"]["identity"]
+    if told["event"] != "raised" or not metric:
+        return None
+    since, announced = (instant(datetime.fromisoformat(told[name])) for name in ("since", "announced_at"))
+    entry = registry.find(connection, [device]).get(device)
+    if entry is None:
+        return None
+    begin, end = trend.window(since, announced)
+    found = api_queries_plant.series(connection, entry.device_id, metric, begin, end + 1, TREND_POINTS)
+    limit = told.get("limit") or {}
+    course = trend.Trend(
+        [instant(point.at) for point in found.points],
+        [point.value for point in found.points],
+        limit.get("value"),
+        since,
+    )
+    return trend.draw(course, zone) if len(course.at) > 1 else None
 
 
 def _topic(name: str, topic: str, broker: Broker) -> TopicChannel:
@@ -115,7 +155,7 @@ class Telling:
         self._dispatcher: Dispatcher | None = None
         routing = routing_of(settings)
         if routing is not None:
-            self._channels |= channels_of(routing, broker)
+            self._channels |= channels_of(routing, broker, self._trend, settings.console_url)
             self._put_into.append(notification.DISPATCH)
             self._dispatching = Session(database_url, "headworks dispatcher")
             self._dispatcher = Dispatcher(routing, self._dispatching, clock.now, self._wake)
@@ -196,6 +236,12 @@ class Telling:
             except UnavailableError:
                 log.warning("alarm.suppressions_unknown", hint="the last known ones are used")
         return suppressed_by(self._suppressions, rule, device, clock.now())
+
+    def _trend(self, told: Mapping[str, Any], zone: str) -> bytes | None:
+        try:
+            return self._carrying.run(lambda connection: trend_of(connection, told, zone))
+        except UnavailableError:
+            return None  # the message goes without it
 
     def _outbox(self, channel: str) -> Outbox:
         run = self._carrying.run

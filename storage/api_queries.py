@@ -230,6 +230,25 @@ def suppressions(connection: Connection, site: str | None = None) -> list[Suppre
     return [SuppressionRow(number, SuppressionKind(str(kind)), *rest) for number, kind, *rest in rows]  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True, slots=True)
+class FailingChannel:
+    """A channel with dead letters: how many, and since when there are some."""
+
+    channel: str
+    letters: int
+    since: datetime
+
+
+def failing_channels(connection: Connection) -> list[FailingChannel]:
+    """The channels by which something could not be delivered, the longest failing first."""
+    with unavailable():
+        rows = connection.execute(
+            "SELECT channel, count(*), min(coalesce(finished_at, created_at)) FROM announcement WHERE state = 'dead'"
+            " GROUP BY channel ORDER BY 3, 1"
+        ).fetchall()
+    return [FailingChannel(*row) for row in rows]  # type: ignore[arg-type]
+
+
 def rule_counts(connection: Connection) -> dict[str, tuple[int, int]]:
     """By rule: how many occurrences are open, and how many people were told of in the last 30 days."""
     with unavailable():

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from devices.alarm import Priority
 from devices.model import SECOND, Reason, moment
 from headworks.api import cursor, schemas
 from headworks.api.access import Engineer, Viewer
@@ -96,6 +97,42 @@ def health(ctx: Ctx, _: Viewer) -> schemas.Health:
     """The state of each part of the platform: `ok`, or what is wrong with it."""
     parts = ctx.ports.health()
     return schemas.Health(status="ok" if all(part == "ok" for part in parts.values()) else "degraded", parts=parts)
+
+
+@router.get("/platform/alarms")
+def platform_alarms(ctx: Ctx, _: Viewer) -> schemas.PlatformAlarms:
+    """What is wrong with the platform itself: dead letters, outages of whole paths, rules that cannot be calculated,
+    parts that are not well. They are no alarms of a device, need no acknowledgement, and go when their cause does."""
+
+    def work(connection: Connection) -> tuple[list[api_queries.FailingChannel], list[api_queries_plant.OutageRow]]:
+        return api_queries.failing_channels(connection), api_queries_plant.outages(connection)
+
+    channels, outages = ctx.pool.run(work)
+    found = [
+        schemas.PlatformAlarm(
+            kind="channel", name=one.channel, priority=Priority.HIGH, count=one.letters, since=one.since,
+            message=f"{one.letters} notifications could not be delivered by {one.channel}",
+        )
+        for one in channels
+    ]  # fmt: skip
+    found += [
+        schemas.PlatformAlarm(
+            kind="path", name=one.path, priority=Priority.HIGH, count=one.devices, since=one.since,
+            message=f"none of {one.devices} devices is heard by {one.path}",
+        )
+        for one in outages
+        if one.ended_at is None
+    ]  # fmt: skip
+    found += [
+        schemas.PlatformAlarm(kind="rule", name=rule, priority=Priority.MEDIUM, count=None, since=None, message=why)
+        for rule, why in sorted(ctx.ports.failing().items())
+    ]
+    found += [
+        schemas.PlatformAlarm(kind="part", name=part, priority=Priority.MEDIUM, count=None, since=None, message=state)
+        for part, state in ctx.ports.health().items()
+        if state != "ok" and part not in ("rules", "announcements")  # they are told above, one by one
+    ]
+    return schemas.PlatformAlarms(items=found)
 
 
 @router.get("/kpis")

@@ -87,6 +87,7 @@ def show_device(ctx: Ctx, _: Viewer, identity: Identity) -> schemas.Device:
     profile = ctx.ports.profiles.get(device.profile)
     names = sorted(profile.metrics) if profile is not None else []
     return schemas.Device(
+        number=entry.device_id,
         identity=device.identity,
         tag=device.tag,
         site=device.site,

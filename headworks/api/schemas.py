@@ -283,8 +283,10 @@ class Calibration(BaseModel):
 
 
 class Device(BaseModel):
-    """A device's entry in the registry, and when it was last heard. `credentials` are kinds, never secrets."""
+    """A device's entry in the registry, and when it was last heard. `credentials` are kinds, never secrets; `number`
+    is what Grafana's dashboards know it by (`var-asset`)."""
 
+    number: int
     identity: str
     tag: str
     site: str
@@ -497,6 +499,24 @@ class Health(BaseModel):
 
     status: Literal["ok", "degraded"]
     parts: dict[str, str]
+
+
+class PlatformAlarm(BaseModel):
+    """Something that is wrong with the platform itself: `channel` has dead letters, nobody is heard by `path`, a `rule`
+    cannot be calculated, a `part` of it is not well. `count` is of letters or devices; `since` null: not known."""
+
+    kind: Literal["channel", "path", "rule", "part"]
+    name: str
+    priority: Priority
+    message: str
+    count: int | None
+    since: datetime | None
+
+
+class PlatformAlarms(BaseModel):
+    """What is wrong with the platform itself now, the gravest first."""
+
+    items: list[PlatformAlarm]
 
 
 class SiteKpi(BaseModel):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from typer.testing import CliRunner
 
 from alerts.rules import shipped_rules
-from devices.alarm import Alarm, AlarmChange, ChangeKind, Priority
+from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority
 from devices.batch import Batch, QuarantineRecord, UplinkRecord
 from devices.model import DAY, HOUR, MINUTE, SECOND, Instant, Quality, Reading, Reason, Transport, Uplink
 from devices.profile import shipped_profiles
@@ -30,7 +31,8 @@ from headworks.api.context import Context, Ports
 from headworks.cli import app as commands
 from headworks.http import HttpDoor
 from headworks.judging import definition
-from storage import journal, lifecycle, tokens
+from ingest.limits import Rate
+from storage import journal, lifecycle, outbox, tokens
 from storage.database import connect
 from storage.tokens import Role
 from storage.writer import Writer
@@ -347,6 +349,43 @@ def test_the_quarantine_is_listed_without_payloads(ask: Ask, registered: str, no
     assert "payload_hex" not in listed
     whole = ask("GET", f"/quarantine/{listed['number']}", Role.ENGINEER).json()
     assert bytes.fromhex(whole["payload_hex"]) == uplink.payload
+
+
+def test_dead_letters_and_lost_paths_are_alarms_of_the_platform(
+    ask: Ask, registered: str, monkeypatch: pytest.MonkeyPatch, context: Context
+) -> None:
+    assert ask("GET", "/platform/alarms", Role.VIEWER).json()["items"] == []
+    told = {"rule": "r", "device": {"identity": PUMP.identity}}
+    with connect(registered) as connection:
+        outbox.put(connection, [Announcement("k", "raised", "r", PUMP.identity, Priority.HIGH, told)], ["duty-mail"])
+        [letter] = outbox.claim(connection, "duty-mail", 1)
+        outbox.give_up(connection, letter.number, "it answered 410")
+        connection.execute("INSERT INTO outage (path, since, raised_at, devices) VALUES ('coap', now(), now(), 7)")
+    ports = replace(
+        context.ports, health=lambda: {"broker": "not connected", "rules": "x"}, failing=lambda: {"r": "no"}
+    )
+    monkeypatch.setattr(context, "ports", ports)
+    found = ask("GET", "/platform/alarms", Role.VIEWER).json()["items"]
+    assert [(one["kind"], one["name"], one["priority"], one["count"]) for one in found] == [
+        ("channel", "duty-mail", "high", 1),
+        ("path", "coap", "high", 7),
+        ("rule", "r", "medium", None),
+        ("part", "broker", "medium", None),
+    ]
+    with connect(registered) as connection:
+        outbox.revive(connection)
+    assert "channel" not in {one["kind"] for one in ask("GET", "/platform/alarms").json()["items"]}
+
+
+def test_too_many_requests_are_told_when_to_come_again(
+    ask: Ask, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "_requests", Rate(0.1, 5))
+    answers = [ask("GET", "/session", Role.VIEWER) for _ in range(7)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused
+    assert int(refused[0].headers["retry-after"]) >= 1
+    assert ask("GET", "/session", Role.ADMIN).status_code == 200, "another token is not slowed down by it"
 
 
 # --- tokens by command, and the description

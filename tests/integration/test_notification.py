@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
 from pathlib import Path
 from queue import Queue
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -20,7 +22,8 @@ from typer.testing import CliRunner
 from alerts.dispatch import channel_failure
 from alerts.routing import load_routing
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority
-from devices.model import HOUR, MINUTE, SECOND
+from devices.batch import Batch, UplinkRecord
+from devices.model import HOUR, MINUTE, SECOND, Reading, Transport, Uplink, instant
 from headworks import clock
 from headworks.cli import app
 from headworks.dispatching import step
@@ -29,6 +32,7 @@ from headworks.telling import Telling
 from ingest.mqtt import Broker
 from storage import journal, lifecycle, notification, outbox
 from storage.database import connect
+from storage.writer import Writer
 from tests.conftest import PUMP
 from tests.integration.test_gateways import eventually
 from tests.unit.alerts.test_notify import Receiver, free_port, serve
@@ -50,7 +54,8 @@ def announcement(tag: str = "P-101", event: str = "raised", rule: str = "hot") -
     identity = PUMP.identity if tag == "P-101" else f"urn:{tag}"
     told: dict[str, Any] = {
         "event": event, "rule": rule, "title": "Bearing hot", "message": "at 96 °C", "priority": "high",
-        "class": "equipment", "since": "2026-11-23T22:30:00Z", "seconds_to_respond": 600,
+        "class": "equipment", "since": "2026-11-23T22:30:00Z", "seconds_to_respond": 600, "metric": "pressure",
+        "announced_at": "2026-11-23T22:35:00Z",
         "device": {"identity": identity, "tag": tag, "site": "North", "area": "", "unit": ""},
     }  # fmt: skip
     return Announcement(f"{tag} {event} {rule}", event, rule, identity, Priority.HIGH, told)
@@ -225,7 +230,13 @@ def test_it_comes_by_mail_by_webhook_and_by_topic(
     box, port = mail
     (tmp_path / "routing.yaml").write_text(FILE.format(port=port))
     monkeypatch.setenv("HOOK", receiver.url)
-    telling = Telling(Settings(routing=tmp_path / "routing.yaml"), registered, [], Broker.parse(broker_url))
+    writer = Writer(registered)
+    began = instant(datetime(2026, 11, 23, 22, 30, tzinfo=UTC))
+    readings = [Reading(PUMP.identity, "pressure", began + n * MINUTE, 4.0 + n / 10) for n in range(-30, 5)]
+    writer.commit(Batch([UplinkRecord(Uplink(Transport.COAP, b"", began), PUMP.identity, readings)]))
+    writer.close()
+    settings = Settings(routing=tmp_path / "routing.yaml", console_url="https://plant.example.org")
+    telling = Telling(settings, registered, [], Broker.parse(broker_url))
     assert telling.channels == ["dispatch"]
     telling.start()
     try:
@@ -237,6 +248,9 @@ def test_it_comes_by_mail_by_webhook_and_by_topic(
         part = letter.get_body(("plain",))
         assert part is not None
         assert "开始时间：2026-11-24 06:30:00 UTC+08:00" in part.get_content()
+        assert f"https://plant.example.org/#/alarms/of/{quote(PUMP.identity, safe='')}/hot" in part.get_content()
+        [picture] = letter.iter_attachments()
+        assert (picture.get_content_type(), picture.get_content()[1:4]) == ("image/png", b"PNG"), "its trend"
         headers, body = receiver.next()
         assert headers["Idempotency-Key"] == "P-101 raised hot"
         assert "Headworks-Signature" in headers

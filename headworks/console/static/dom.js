@@ -1,5 +1,7 @@
 // Small helpers to build elements: text is always set as text, never as markup.
 
+import { t } from "./words.js";
+
 export function el(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -43,4 +45,19 @@ export function ask(title, fields, button, cancel) {
     document.body.append(dialog);
     dialog.showModal();
   });
+}
+
+export const pair = (name, value) => (value || value === 0 ? [el("dt", {}, name), el("dd", {}, value)] : []);
+export const empty = (text, name = "p") => el(name, { class: "empty" }, text);
+
+// What to show in place of what could not be loaded, with a way to try again.
+export function failed(error, again) {
+  return el("div", { class: "failed", role: "alert" }, el("p", {}, el("b", {}, t("failed")), " ", error.status === 0 ? t("offline") : error.message),
+    el("button", { onclick: again }, t("retry")));
+}
+
+// `cards`: on a phone each row is a card of its own.
+export function table(heads, rows, cards = false) {
+  return el("div", { class: cards ? "scroll cards" : "scroll", tabindex: 0 }, el("table", {}, el("thead", {}, el("tr", {}, heads.map(([text, kind]) => el("th", { class: kind, scope: "col" }, text)))),
+    el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, index) => el("td", { class: heads[index][1], "data-head": heads[index][0] }, cell)))))));
 }

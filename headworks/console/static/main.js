@@ -2,11 +2,16 @@
 
 import { ApiError, call, follow, get, post, setCsrf } from "./api.js";
 import * as list from "./alarms.js";
-import { el, say } from "./dom.js";
-import * as plant from "./plant.js";
+import { asset } from "./asset.js";
+import { el, failed, say } from "./dom.js";
+import { fleet } from "./fleet.js";
+import { kpis } from "./performance.js";
+import { platform } from "./platform.js";
+import { sites } from "./sites.js";
 import { current, setLanguage, setZone, t } from "./words.js";
 
-const PAGES = ["alarms", "sites", "fleet", "kpis"];
+const PAGES = { alarms: list.alarms, sites, fleet, kpis, platform };
+const SHOWN = { ...PAGES, assets: asset };
 const page = document.getElementById("page");
 let session = null;
 let shown = "";
@@ -42,35 +47,50 @@ function login(why) {
 function head() {
   document.getElementById("top").replaceChildren(
     el("strong", {}, "Headworks"),
-    el("nav", {}, PAGES.map((name) => el("a", { href: `#/${name}`, "aria-current": shown === name ? "page" : undefined }, t(name))),
+    el("nav", {}, Object.keys(PAGES).map((name) => el("a", { href: `#/${name}`, "aria-current": shown === name ? "page" : undefined }, t(name))),
       session.grafana_url ? el("a", { href: session.grafana_url, rel: "noreferrer" }, t("grafana")) : null),
-    el("span", { class: "right" }, el("span", { class: live ? "" : "badge look" }, t(live ? "live" : "notLive")), el("span", { class: "name" }, session.name),
+    el("span", { class: "right" }, el("span", { class: live ? "live" : "badge look" }, t(live ? "live" : "notLive")), el("span", { class: "name" }, session.name),
       el("button", { onclick: () => { setLanguage(current() === "zh" ? "en" : "zh"); head(); show(); } }, t("language")),
       el("button", { onclick: async () => { await call("DELETE", "/session"); location.reload(); } }, t("logout"))));
 }
 
-async function show() {
-  const [name, argument] = location.hash.replace(/^#\//, "").split("/");
+let step = 0;
+async function show(event) {
+  const mine = ++step;
+  const [name, ...argument] = location.hash.replace(/^#\//, "").split("/");
   shown = name || "alarms";
   head();
   document.title = `${t(shown)} · Headworks`;
+  document.body.classList.toggle("reading", shown === "alarms" && argument.length > 0);
+  if (!(shown in SHOWN)) return page.replaceChildren(el("p", { class: "empty" }, t("notFound")));
+  // A page is put together beside the one that is seen; where it takes long, that is said.
+  const slow = setTimeout(() => { if (mine === step && shown !== "alarms" && event !== AGAIN) page.replaceChildren(el("p", { class: "empty" }, t("loading"))); }, 400);
   try {
-    if (shown === "alarms") await list.alarms(page, session, argument);
-    else if (shown === "assets") await plant.asset(page, session, decodeURIComponent(argument));
-    else if (PAGES.includes(shown)) await plant[shown](page, session);
-    else page.replaceChildren(el("p", { class: "empty" }, t("notFound")));
+    await SHOWN[shown](page, session, ...argument);
+    if (mine === step) Object.assign(page.dataset, { page: location.hash, at: Math.round(performance.now()) });
+    if (shown !== "alarms") page.removeAttribute("data-language");
   } catch (error) {
     if (error.status === 401) return login("");
-    page.replaceChildren(el("p", { class: "card wrong" }, error.status === 0 ? t("offline") : error.message));
+    page.replaceChildren(failed(error, show));
+  } finally {
+    clearTimeout(slow);
   }
   return undefined;
 }
 
-let waiting;
+// What changes in a burst is looked at once: the list soon, pages of a thousand tiles now and then.
+const AGAIN = {};
+let waiting = null;
 function changed() {
-  clearTimeout(waiting);
-  waiting = setTimeout(() => { if (shown === "alarms") list.refresh(); else if (shown === "sites") show(); }, 150);
+  const pause = { alarms: 150, sites: 5000, platform: 2000 }[shown];
+  if (waiting || !pause) return;
+  waiting = setTimeout(async () => {
+    waiting = null;
+    if (document.hidden) return;
+    if (shown === "alarms") await list.refresh(); else if (shown === "sites" || shown === "platform") await show(AGAIN);
+  }, pause);
 }
+addEventListener("visibilitychange", () => { if (session && !document.hidden) changed(); });
 
 addEventListener("hashchange", show);
 addEventListener("keydown", (event) => {

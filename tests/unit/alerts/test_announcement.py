@@ -68,6 +68,8 @@ def test_an_announcement_says_where_what_when_how_late_and_what_to_do() -> None:
     assert told["cleared_at"] is None
     assert told["seconds_late"] == 30
     assert told["guidance"]["time_to_respond"] == "1h"
+    assert told["metric"] == "vibration"
+    assert told["limit"] == {"operator": ">", "value": 5.0}
 
 
 def test_a_rule_that_is_gone_still_reads() -> None:

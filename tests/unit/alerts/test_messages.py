@@ -7,10 +7,10 @@ import pytest
 from alerts.messages import languages, template, word
 
 TOLD = {
-    "event": "raised", "rule": "hot", "title": "Bearing hot", "message": "at 96 °C, limit 90 °C", "priority": "high",
-    "device": {"identity": "urn:1", "tag": "P 101", "site": "北站", "area": "Pumps", "unit": "U1"},
+    "event": "raised", "rule": "hot", "title": "Bearing hot", "message": "at 96 degC, limit 90 degC",
+    "priority": "high", "device": {"identity": "urn:1", "tag": "P 101", "site": "北站", "area": "Pumps", "unit": "U1"},
     "since": "2026-11-23T22:30:00Z", "announced_at": "2026-11-24T01:00:00Z", "seconds_late": 9000, "value": 96.04,
-    "unit": "°C", "cleared_at": None,
+    "unit": "degC", "cleared_at": None, "limit": {"operator": ">", "value": 90.0},
     "guidance": {
         "cause": "no grease", "consequence": "seizure", "corrective_action": "grease it", "time_to_respond": "30m",
     },
@@ -25,6 +25,7 @@ def test_a_message_says_what_a_technician_needs() -> None:
         "at 96 °C, limit 90 °C",
         "Where: P 101, 北站 / Pumps / U1",
         "Value: 96.04 °C",
+        "Limit: > 90 °C",
         "Since: 2026-11-24 06:30:00 UTC+08:00",
         "Learned of it: 2026-11-24 09:00:00 UTC+08:00, 2:30:00 late",
         "Cause: no grease",

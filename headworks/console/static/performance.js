@@ -1,0 +1,23 @@
+// How well the alarm system does its work (ISA-18.2, EEMUA 191), and how each rule fares.
+
+import { get } from "./api.js";
+import { el, empty, table } from "./dom.js";
+import { number, span, t } from "./words.js";
+
+export async function kpis(page) {
+  const [found, rules] = await Promise.all([get("/kpis"), get("/rules")]);
+  const percent = (share) => `${number(100 * share, 1)} %`;
+  // Grey where the target is met; where not, what it is called stands beside the colour.
+  const mark = (text, bad) => (bad ? el("span", { class: "badge look" }, text) : text);
+  page.replaceChildren(el("h1", {}, t("kpis")), el("p", { class: "quiet" }, t("kpiHint")),
+    found.sites.length ? table([[t("site"), ""], [t("count"), "number"], [t("perTen"), "number"], [t("most"), "number"], [t("flood"), "number"], [t("top10"), "number"], [t("chattering"), "number"], [t("stale"), "number"], [t("toAck"), "number"]],
+      found.sites.map((one) => [one.site || t("noSite"), number(one.alarms), mark(number(Math.round(100 * one.alarms_per_10min) / 100), one.alarms_per_10min > 2), mark(number(one.most_per_10min), one.most_per_10min > 10), mark(percent(one.flood_share), one.flood_share > 0.01),
+        percent(one.top10_share), mark(number(one.chattering), one.chattering > 0), mark(number(one.stale), one.stale >= 5), span(one.seconds_to_acknowledge)]), true) : empty(t("noSites")),
+    el("h2", {}, t("frequent")),
+    found.most_frequent.length ? table([[t("site"), ""], [t("asset"), ""], [t("what"), ""], [t("count"), "number"], [t("share"), "number"]],
+      found.most_frequent.map((one) => [one.site, el("a", { href: `#/assets/${encodeURIComponent(one.device)}` }, one.tag || one.device), one.title, number(one.alarms), percent(one.share)]), true) : empty(t("noFrequent")),
+    el("h2", {}, t("rules")),
+    rules.items.length ? table([[t("priority"), ""], [t("rule"), ""], [t("condition"), ""], [t("health"), ""], [t("open"), "number"], [t("days30"), "number"]],
+      [...rules.items].sort((a, b) => Number(Boolean(b.failing)) - Number(Boolean(a.failing)) || b.last_30_days - a.last_30_days)
+        .map((one) => [t(one.priority), el("span", { title: one.rule }, one.title), el("code", {}, one.condition), one.failing ? el("span", {}, el("span", { class: "badge act" }, t("p_rule")), ` ${one.failing}`) : el("span", { class: "quiet" }, t("ok")), number(one.open), number(one.last_30_days)]), true) : "");
+}
