@@ -39,6 +39,7 @@ from simulators.run import Config, Progress, simulate
 from simulators.truth import Truth, read_truth
 from storage import audit, journal, registry
 from storage.database import Server, connect
+from storage.display import SiteDisplay, set_display
 
 out = Console(highlight=False)
 
@@ -102,6 +103,9 @@ def _play(found: Servers, folder: Path, *, seconds: float, seed: int, begin: flo
     plant = build(seed)
     with connect(found.database_url) as connection:
         registry.register(connection, [asset.device for asset in plant.assets], shipped_profiles())
+        for number, site in enumerate(sorted({asset.device.site for asset in plant.assets})):
+            # Somewhere to see on the map: one beside the other along the coast of the North Sea.
+            set_display(connection, site, SiteDisplay(52.1 + 0.3 * number, 4.3 + 0.2 * number))
     out.print(f"{database.edition} {database.version}, {found.broker}; {len(plant.assets)} devices, seed {seed}")
     end = clock.now() // MINUTE * MINUTE
     with _platform(found, folder) as coap_port:
