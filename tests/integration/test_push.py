@@ -78,6 +78,21 @@ def test_without_a_database_the_data_source_is_left_alone(server: GrafanaApi) ->
     assert len(server.boards) == BOARDS
 
 
+def test_chinese_goes_beside_english_in_a_folder_of_its_own(server: GrafanaApi) -> None:
+    push(server)
+    both = push(server, "--language", "both")
+    assert both.exit_code == 0, both.output
+    assert "create folder Headworks 中文\ncreate dashboard 全厂总览" in both.output
+    assert f"{BOARDS + 1} changed" in both.output
+    assert len(server.boards) == 2 * BOARDS
+    pump = server.boards["headworks-pump-zh"]
+    assert (pump["dashboard"]["title"], pump["meta"]["folderUid"]) == ("泵", "headworks-zh")
+    server.requests.clear()
+    for language in ("zh", "en", "both"):
+        assert push(server, "--language", language).output.endswith("Everything is up to date.\n")
+    assert server.requests == []
+
+
 def test_what_somebody_has_moved_is_brought_back(server: GrafanaApi) -> None:
     push(server)
     server.boards["headworks-site"]["meta"] |= {"folderUid": "other", "folderTitle": "Other"}
@@ -169,6 +184,17 @@ def test_exported_files_say_what_they_need(tmp_path: Path) -> None:
     for name, board in found.items():
         assert {one["id"] for one in board["__requires"]} == {"grafana", "grafana-postgresql-datasource"}
         assert {key: value for key, value in board.items() if not key.startswith("__")} == json.loads(files()[name])
+
+
+def test_both_languages_are_exported_into_a_folder_each(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["dashboards", "export", str(tmp_path), "--language", "both"])
+    assert done.exit_code == 0, done.output
+    assert (
+        {path.name for path in (tmp_path / "zh").iterdir()}
+        == set(files())
+        == {path.name for path in (tmp_path / "en").iterdir()}
+    )
+    assert json.loads((tmp_path / "zh" / "pump.json").read_text("utf-8"))["title"] == "泵"
 
 
 @pytest.mark.skipif(
