@@ -124,6 +124,11 @@ GROUP BY d.site, s.latitude, s.longitude
 ORDER BY 5, 1
 """
 
+
+def _is(metric: str) -> str:
+    return f"r.metric_id = (SELECT m.metric_id FROM metric m WHERE m.name = '{metric}')"
+
+
 # Days are UTC's, as the aggregates are. Means times 24 hours are the day's volume and energy; the median of the days
 # before is not moved by a single odd one.
 YESTERDAY = f"""
@@ -132,12 +137,12 @@ chosen AS (
     SELECT d.device_id, {SITE} AS site, d.kind FROM device d WHERE d.status = 'active' AND {IN_SITES}
 ),
 measured AS (
-    SELECT c.site, r.bucket,
-           sum(r.avg_value) FILTER (WHERE m.name = 'flow' AND c.kind = 'pump') * 24 AS pumped,
-           sum(r.avg_value) FILTER (WHERE m.name = 'power') * 24 AS energy,
-           avg(r.avg_value) FILTER (WHERE m.name = 'outlet_pressure') AS outlet
-    FROM reading_daily r JOIN metric m ON m.metric_id = r.metric_id JOIN chosen c ON c.device_id = r.device_id
-    WHERE r.metric_id = ANY(ARRAY(SELECT m.metric_id FROM metric m
+    SELECT c.site, r.bucket, sum(r.avg_value) FILTER (WHERE {_is("flow")}) * 24 AS pumped,
+           sum(r.avg_value) FILTER (WHERE {_is("power")}) * 24 AS energy,
+           avg(r.avg_value) FILTER (WHERE {_is("outlet_pressure")}) AS outlet
+    FROM reading_daily r JOIN chosen c ON c.device_id = r.device_id
+    WHERE ({_is("flow")} AND c.kind = 'pump' OR {_is("power")} OR {_is("outlet_pressure")})
+      AND r.metric_id = ANY(ARRAY(SELECT m.metric_id FROM metric m
                                   WHERE m.name IN ('flow', 'power', 'outlet_pressure')))
       AND r.bucket >= (SELECT today FROM day) - interval '29 days' AND r.bucket < (SELECT today FROM day)
     GROUP BY 1, 2
@@ -182,15 +187,19 @@ def _of(view: str, metric: str) -> str:
 def _trend(metric: str, aggregate: str) -> str:
     # Which devices and which metric are settled before the view is read, so that its scan enters the key (device_id,
     # metric_id, time) for these alone; joined to the registry the planner reads every device's history.
+    # What a device's line is called is settled once a device, too, and not once a day of each.
     return f"""
-SELECT h.bucket AS "time", {SITE} || ' · ' || CASE d.kind WHEN 'pump' THEN 'pumps' WHEN 'valve' THEN 'valves'
-           ELSE 'meters' END AS metric, {aggregate} * {FACTORS[metric]} AS value
+WITH chosen AS MATERIALIZED (
+    SELECT d.device_id, {SITE} || ' · ' || CASE d.kind WHEN 'pump' THEN 'pumps' WHEN 'valve' THEN 'valves'
+               ELSE 'meters' END AS metric
+    FROM device d WHERE d.status = 'active' AND {IN_SITES}
+)
+SELECT h.bucket AS "time", c.metric, {aggregate} * {FACTORS[metric]} AS value
 FROM ({_of("reading_hourly", metric)} AND NOT ({LONG})
-      AND device_id = ANY(ARRAY(SELECT d.device_id FROM device d WHERE d.status = 'active' AND {IN_SITES}))
+      AND device_id = ANY(ARRAY(SELECT d.device_id FROM chosen d))
       UNION ALL
-      {_of("reading_daily", metric)} AND {LONG}) h JOIN device d USING (device_id)
-WHERE d.status = 'active' AND {IN_SITES}
-GROUP BY 1, d.site, d.kind
+      {_of("reading_daily", metric)} AND {LONG}) h JOIN chosen c USING (device_id)
+GROUP BY 1, 2
 ORDER BY 1, 2
 """
 
