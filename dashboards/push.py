@@ -94,7 +94,8 @@ def plan(
         # Secrets cannot be read back: whether there is one is all that is known.
         has_secret = bool((found or {}).get("secureJsonFields", {}).get("password"))
         lines = () if found is None else tuple(_differences(_part(found, public), public))
-        if found is None or lines or not has_secret:
+        lacks_secret = bool(source["secureJsonData"]["password"]) and not has_secret
+        if found is None or lines or lacks_secret:
             lines = lines or (() if found is None else ("its password is not set",))
             yield Change(
                 "data source",

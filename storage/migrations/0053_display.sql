@@ -28,7 +28,7 @@ INSERT INTO display_unit VALUES
     ('flow', 'm³/h', 1),
     ('flow', 'l/s', 0.2777777777777778),
     ('flow', 'm³/d', 24),
-    ('flow', 'US gpm', 4.402867539106848);
+    ('flow', 'US gpm', 4.402867539302474);
 
 -- Each platform process says once a minute that it is there. What waits in its spool is in a file beside it, which nobody
 -- else can read.
