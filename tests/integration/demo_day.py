@@ -12,6 +12,7 @@ from alerts.engine import Engine
 from alerts.rules import shipped_rules
 from devices.model import DAY, HOUR, Instant, Reading, Transport, Uplink
 from devices.profile import shipped_profiles
+from headworks.demo import PLACES
 from headworks.judging import definition
 from ingest.translate import translate
 from simulators.device import manner, uplinks
@@ -47,8 +48,8 @@ def play(url: str, end: Instant, seed: int = 1) -> set[str]:
     with connect(url) as connection:
         registry.register(connection, plant_devices := list(devices.values()), profiles)
         lifecycle.define(connection, [*map(definition, rules), *definitions()])
-        for number, site in enumerate(sorted({device.site for device in plant_devices})):
-            set_display(connection, site, SiteDisplay(52.1 + 0.3 * number, 4.3))
+        for site in sorted({device.site for device in plant_devices}):
+            set_display(connection, site, SiteDisplay(*PLACES[site]))
         platform_seen(connection, PlatformState("", "0", "http://127.0.0.1:8080", end - DAY), end)
     writer = Writer(url)
     try:
