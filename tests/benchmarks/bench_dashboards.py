@@ -141,8 +141,8 @@ def _queries(board: dict[str, Any], connection: Connection, now: Instant, days: 
 
 
 def _p95(connection: Connection, sql: bytes) -> tuple[float, float]:
-    """Milliseconds until the answer is here, and of CPU that the server's process spends on it: on a machine that others
-    use, too, the second says what a query costs. What parallel workers spend is not in it."""
+    """Milliseconds until the answer is here, and of CPU that the server's process spends on it: on a machine that has
+    other work, too, the second says what a query costs. What parallel workers spend is not in it."""
     times = []
     began = _cpu(connection)
     for number in range(REPEATS + 2):
