@@ -72,19 +72,30 @@ def demo_url(postgres_url: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def demo(demo_url: str) -> Iterator[Connection]:
+def end(demo_url: str) -> Instant:
+    """When the day ends, in each database."""
     with psycopg.connect(demo_url, autocommit=True) as connection:
-        row = connection.execute("SELECT now()").fetchone()
-        assert row is not None
-        found: datetime = row[0]
-        called = play(demo_url, instant(found))
+        return _now(connection)
+
+
+def _now(connection: Connection) -> Instant:
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    found: datetime = row[0]
+    return instant(found)
+
+
+@pytest.fixture(scope="module")
+def demo(demo_url: str, end: Instant) -> Iterator[Connection]:
+    with psycopg.connect(demo_url, autocommit=True) as connection:
+        called = play(demo_url, end)
         assert {"pump-dry-run", "valve-seat-passing"} <= called
         connection.execute("ANALYZE")
         yield connection
 
 
 @pytest.fixture(scope="module")
-def plain_demo(postgres_url: str, now: Instant) -> Iterator[Connection]:
+def plain_demo(postgres_url: str, end: Instant) -> Iterator[Connection]:
     """The same day in a database without TimescaleDB."""
     name = f"headworks_boards_plain_{os.getpid()}"
     with psycopg.connect(postgres_url, autocommit=True) as server:
@@ -94,7 +105,7 @@ def plain_demo(postgres_url: str, now: Instant) -> Iterator[Connection]:
         migrate(connection, plain=True)
         sync_metrics(connection)
     with psycopg.connect(url, autocommit=True) as connection:
-        play(url, now)
+        play(url, end)
         connection.execute("ANALYZE")
         yield connection
     with psycopg.connect(postgres_url, autocommit=True) as server:
@@ -103,10 +114,7 @@ def plain_demo(postgres_url: str, now: Instant) -> Iterator[Connection]:
 
 @pytest.fixture(scope="module")
 def now(demo: Connection) -> Instant:
-    row = demo.execute("SELECT now()").fetchone()
-    assert row is not None
-    found: datetime = row[0]
-    return instant(found)
+    return _now(demo)
 
 
 def _options(connection: Connection, board: Mapping[str, Any], time_range: TimeRange) -> dict[str, Variable]:
