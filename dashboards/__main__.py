@@ -7,11 +7,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards import connectivity, fleet, performance, platform, pump, reliability, site, valve
+from dashboards.language import LANGUAGES, Language, translated, words
 
 BOARDS = {
     "fleet-overview": fleet.build,
@@ -26,16 +28,21 @@ BOARDS = {
 """What builds each dashboard, by the name of its file."""
 
 DIRECTORY = Path(__file__).parent / "json"
+"""Where the files are, in a folder a language."""
 
 
-def render(board: Dashboard) -> str:
+def render(board: Dashboard | dict[str, Any]) -> str:
     """A dashboard as the JSON text that Grafana imports; equal dashboards give equal texts."""
     return json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def files() -> dict[str, str]:
-    """Every dashboard's file name and text."""
-    return {f"{name}.json": render(build()) for name, build in BOARDS.items()}
+def files(language: Language = "en") -> dict[str, str]:
+    """Every dashboard's file name and text. `UntranslatedError` where a language lacks a word."""
+    english = {f"{name}.json": render(build()) for name, build in BOARDS.items()}
+    if language == "en":
+        return english
+    say = words(language)
+    return {name: render(translated(json.loads(text), language, say)) for name, text in english.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,17 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where the files are (default: %(default)s)")
     options = parser.parse_args(arguments)
     directory: Path = options.directory
+    built = {f"{language}/{name}": text for language in LANGUAGES for name, text in files(language).items()}
     stale = [
         name
-        for name, text in files().items()
+        for name, text in built.items()
         if not (directory / name).is_file() or (directory / name).read_text(encoding="utf-8") != text
     ]
     if options.check:
         for name in stale:
             sys.stderr.write(f"{directory / name} is not what the code builds; run `python -m dashboards`\n")
         return 1 if stale else 0
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in files().items():
+    for name, text in built.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text, encoding="utf-8")
         sys.stdout.write(f"{directory / name}{' (changed)' if name in stale else ''}\n")
     return 0

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import table
 
-from dashboards import history
-from dashboards.panels import ACT, HIGH, LOOK, LOW, MEDIUM, PALE, in_unit, place, rows, wide, words
-from dashboards.query import ASSET, Query
+from dashboards import history, variables
+from dashboards.panels import (
+    ACT,
+    HIGH,
+    LOOK,
+    LOW,
+    MEDIUM,
+    PALE,
+    hidden,
+    in_unit,
+    link,
+    links,
+    measured_in,
+    place,
+    rows,
+    wide,
+    words,
+)
+from dashboards.query import ASSET, FLOW_UNIT, Query
 
 ASSET_DEVICES = f"d.device_id = {ASSET}"
 """For annotations: the chosen asset's alarms only."""
@@ -31,8 +47,16 @@ STATES = {
     "normal": ("over", "transparent"),
 }
 
+KINDS = {"pump": ("pump", "transparent"), "valve": ("valve", "transparent"), "meter": ("meter", "transparent")}
+
+CLASSES = {
+    name: (name, "transparent") for name in ("safety", "environment", "equipment", "process", "security", "instrument")
+}
+"""Alarm classes by words."""
+
+SITE_UID = "headworks-site"
+
 _UNITS = {
-    "Rated flow": ("suffix: m³/h", 0),
     "Rated head": ("suffix: m", 0),
     "Rated power": ("suffix: kW", 1),
     "Rated speed": ("suffix: rpm", 0),
@@ -56,13 +80,34 @@ def nameplate(panel_id: int, at: tuple[int, int, int, int], sql: str, columns: l
         nothing="Choose an asset at the top. If none is offered, register one: `headworks devices add`.",
     )
     for column in columns:
-        panel = panel.override_by_name(column, in_unit(*_UNITS[column]))
-    return panel.override_by_name("Contact", words(CONTACT))
+        unit = measured_in(column, FLOW_UNIT) if column == "Rated flow" else in_unit(*_UNITS[column])
+        panel = panel.override_by_name(column, unit)
+    return (
+        panel.override_by_name("Contact", words(CONTACT))
+        .override_by_name("Tag", link("This asset in the console", variables.CONSOLE_ASSET))
+        .override_by_name("Site", link("This site", variables.url(SITE_UID, site="${__data.fields.Site}")))
+        .override_by_name("Device", hidden())
+    )
+
+
+def linked(panel: table.Panel, site: str = "${__data.fields.Site}") -> table.Panel:
+    """Make the tags of a table links to each asset's dashboard and console page; its query has `ASSET_COLUMNS`."""
+    targets = (("This asset", variables.asset_url(site)), ("This asset in the console", variables.CONSOLE_ASSET))
+    panel = panel.override_by_name("Tag", links(*targets))
+    for name in ("Asset", "Device", "Board"):
+        panel = panel.override_by_name(name, hidden())
+    return panel
+
+
+def numbered(panel: table.Panel) -> table.Panel:
+    """Make the words of an alarm a link to it in the console; its query has its number as “Number”."""
+    target = link("This alarm in the console", variables.CONSOLE_ALARM)
+    return panel.override_by_name("What", target).override_by_name("Number", hidden())
 
 
 def alarms(panel_id: int, at: tuple[int, int, int, int]) -> table.Panel:
     """The asset's alarms."""
-    return (
+    return numbered(
         place(
             rows(),
             panel_id,

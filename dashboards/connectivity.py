@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards import connectivity_queries as sql
 from dashboards import variables
-from dashboards.assets import CONTACT
+from dashboards.assets import CONTACT, SITE_UID, linked
 from dashboards.panels import (
     ACT,
     DAY_GAP,
@@ -18,6 +18,7 @@ from dashboards.panels import (
     counts,
     gauge,
     in_unit,
+    link,
     place,
     rows,
     trend,
@@ -42,7 +43,7 @@ def build() -> Dashboard:
             "keeps the devices running.",
             ["fleet"],
         )
-        .variables([variables.data_source(), variables.sites()])
+        .variables([variables.data_source(), variables.sites(), *variables.hidden()])
         .annotations(variables.alarms(IN_SITES))
     )
     for panel in (*_contact(), *_radio(), *_battery()):
@@ -69,22 +70,25 @@ def _contact() -> list[Builder[Panel]]:
         .override_by_name("Out of coverage", coloured(((None, PALE), (1, ACT))))
         .override_by_name("Flat battery", coloured(((None, PALE), (1, ACT))))
         .override_by_name("Silent", coloured(((None, PALE), (1, ACT)))),
-        place(
-            rows(),
-            2,
-            (0, 4, 16, 8),
-            "Not heard of",
-            "Devices that are late or silent, with the last values of radio and battery that they told; the longest "
-            "silence first, at most 200. Normal: empty, or a few that are late. To do: a poor signal before the "
-            "silence points to the cell or a flooded chamber, a low battery to the battery, neither to the device.",
-            Query(sql.MISSING),
-            nothing="Every device is heard of.",
-        )
-        .override_by_name("Contact", words(CONTACT))
-        .override_by_name("Since", wide(170))
-        .override_by_name("Expected every", in_unit("dtdurations"))
-        .override_by_name("Signal", _SIGNAL)
-        .override_by_name("Battery", in_unit("percent", 0)),
+        linked(
+            place(
+                rows(),
+                2,
+                (0, 4, 16, 8),
+                "Not heard of",
+                "Devices that are late or silent, with the last values of radio and battery that they told; the "
+                "longest silence first, at most 200. Normal: empty, or a few that are late. To do: a poor signal "
+                "before the silence points to the cell or a flooded chamber, a low battery to the battery, neither to "
+                "the device.",
+                Query(sql.MISSING),
+                nothing="Every device is heard of.",
+            )
+            .override_by_name("Contact", words(CONTACT))
+            .override_by_name("Since", wide(170))
+            .override_by_name("Expected every", in_unit("dtdurations"))
+            .override_by_name("Signal", _SIGNAL)
+            .override_by_name("Battery", in_unit("percent", 0))
+        ),
         place(
             rows(),
             3,
@@ -115,6 +119,7 @@ def _radio() -> list[Builder[Panel]]:
             Query(sql.COVERAGE),
             nothing="No active device is registered for these sites yet.",
         )
+        .override_by_name("Site", link("This site", variables.url(SITE_UID, site="${__data.fields.Site}")))
         .override_by_name("Poor", badge(((None, PALE), (1, LOOK))))
         .override_by_name("Level 2", badge(((None, PALE), (1, LOOK))))
         .override_by_name("Signal, median", _SIGNAL)
@@ -169,20 +174,22 @@ def _radio() -> list[Builder[Panel]]:
 
 def _battery() -> list[Builder[Panel]]:
     return [
-        place(
-            rows(),
-            9,
-            (0, 35, 14, 10),
-            "Batteries, the next to be changed first",
-            "Charge now, what 30 days take by a straight line through the last 90 days, and when that line reaches "
-            "zero (20 years at most). It takes a week of days to draw one. Normal: years ahead. To do: plan the "
-            "change for whole streets, not device by device.",
-            Query(sql.BATTERIES),
-            nothing="No device of these sites reports its battery.",
-        )
-        .override_by_name("Battery", _BATTERY)
-        .override_by_name("A month", in_unit("suffix: %", 2))
-        .override_by_name("Flat on", in_unit("dateTimeAsLocal")),
+        linked(
+            place(
+                rows(),
+                9,
+                (0, 35, 14, 10),
+                "Batteries, the next to be changed first",
+                "Charge now, what 30 days take by a straight line through the last 90 days, and when that line reaches "
+                "zero (20 years at most). It takes a week of days to draw one. Normal: years ahead. To do: plan the "
+                "change for whole streets, not device by device.",
+                Query(sql.BATTERIES),
+                nothing="No device of these sites reports its battery.",
+            )
+            .override_by_name("Battery", _BATTERY)
+            .override_by_name("A month", in_unit("suffix: %", 2))
+            .override_by_name("Flat on", in_unit("dateTimeAsLocal"))
+        ),
         place(
             rows(),
             10,
@@ -197,6 +204,24 @@ def _battery() -> list[Builder[Panel]]:
         .override_by_name("Battery, median", in_unit("percent", 0))
         .override_by_name("Battery, least", in_unit("percent", 0))
         .override_by_name("A month", in_unit("suffix: %", 2))
+        .override_by_name("First flat on", in_unit("dateTimeAsLocal"))
         .override_by_name("Signal, median", _SIGNAL)
         .override_by_name("Heard", in_unit("percent", 0)),
+        place(
+            rows(),
+            11,
+            (0, 45, 24, 8),
+            "By cell",
+            "The same by radio cell, as base station and sector: devices that say which one serves them; the least "
+            "heard first. Normal: all heard, alike in signal. To do: where many devices of one cell are silent or at "
+            "level 2 while other cells are well, tell the operator the cell's number; no visit to a device helps.",
+            Query(sql.BY_CELL),
+            nothing="No active device is registered for these sites yet.",
+        )
+        .override_by_name("Signal, median", _SIGNAL)
+        .override_by_name("Noise ratio, median", in_unit("suffix: dB", 0))
+        .override_by_name("Level 2", badge(((None, PALE), (1, LOOK))))
+        .override_by_name("Heard", [*in_unit("percent", 0), *gauge(((None, ACT), (80, LOOK), (95, PALE)), 0, 100)])
+        .override_by_name("A month", in_unit("suffix: %", 2))
+        .override_by_name("First flat on", in_unit("dateTimeAsLocal")),
     ]

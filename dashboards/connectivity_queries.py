@@ -9,7 +9,7 @@ S608 is off for this file: what is put together here are fragments of our own; v
 
 from __future__ import annotations
 
-from dashboards.query import IN_SITES, LAST_DAY, LONG, SITE, TAG
+from dashboards.query import ASSET_COLUMNS, IN_SITES, LAST_DAY, LONG, SITE, TAG
 
 _HERE = f"d.status = 'active' AND {IN_SITES}"
 _DEVICES = f"ANY(ARRAY(SELECT d.device_id FROM device d WHERE {_HERE}))"
@@ -32,15 +32,16 @@ _WORDS = """
 SELECT max(l.value) FILTER (WHERE m.name = 'battery') AS battery,
        max(l.value) FILTER (WHERE m.name = 'rsrp') AS rsrp,
        max(l.value) FILTER (WHERE m.name = 'snr') AS snr,
-       max(l.value) FILTER (WHERE m.name = 'coverage_level') AS coverage_level
+       max(l.value) FILTER (WHERE m.name = 'coverage_level') AS coverage_level,
+       max(l.value) FILTER (WHERE m.name = 'cell_id') AS cell_id
 FROM latest l JOIN metric m ON m.metric_id = l.metric_id
-WHERE l.device_id = d.device_id AND m.name IN ('battery', 'rsrp', 'snr', 'coverage_level')
+WHERE l.device_id = d.device_id AND m.name IN ('battery', 'rsrp', 'snr', 'coverage_level', 'cell_id')
 """.strip()
 
 MISSING = f"""
 SELECT {TAG} AS "Tag", {SITE} AS "Site", replace(c.state, '_', ' ') AS "Contact", c.since AS "Since",
        EXTRACT(epoch FROM d.report_interval)::double precision AS "Expected every", w.rsrp AS "Signal",
-       w.coverage_level AS "Coverage level", w.battery AS "Battery", {_MODEL} AS "Model"
+       w.coverage_level AS "Coverage level", w.battery AS "Battery", {_MODEL} AS "Model", {ASSET_COLUMNS}
 FROM device d JOIN contact c ON c.device_id = d.device_id
 CROSS JOIN LATERAL ({_WORDS}) w
 WHERE c.state NOT IN ('heard', 'asleep') AND {_HERE}
@@ -126,7 +127,7 @@ SELECT {TAG} AS "Tag", {SITE} AS "Site", {_MODEL} AS "Model", w.battery AS "Batt
        CASE WHEN s.days >= 7 THEN s.a_day * 30 END AS "A month",
        CASE WHEN s.days >= 7 AND s.a_day < -0.001
             THEN now() + LEAST(-w.battery / s.a_day, 7300) * interval '1 day' END AS "Flat on",
-       w.coverage_level AS "Coverage level"
+       w.coverage_level AS "Coverage level", {ASSET_COLUMNS}
 FROM device d LEFT JOIN slopes s ON s.device_id = d.device_id
 CROSS JOIN LATERAL ({_WORDS}) w
 WHERE w.battery IS NOT NULL AND {_HERE}
@@ -140,6 +141,8 @@ SELECT {_MODEL} AS "Model", count(*) AS "Devices",
        percentile_cont(0.5) WITHIN GROUP (ORDER BY w.battery) AS "Battery, median",
        min(w.battery) AS "Battery, least",
        percentile_cont(0.5) WITHIN GROUP (ORDER BY s.a_day * 30) FILTER (WHERE s.days >= 7) AS "A month",
+       min(CASE WHEN s.days >= 7 AND s.a_day < -0.001
+                THEN now() + LEAST(-w.battery / s.a_day, 7300) * interval '1 day' END) AS "First flat on",
        percentile_cont(0.5) WITHIN GROUP (ORDER BY w.rsrp) AS "Signal, median",
        (100.0 * count(*) FILTER (WHERE c.state IN ('heard', 'asleep')) / count(*))::double precision AS "Heard"
 FROM device d LEFT JOIN slopes s ON s.device_id = d.device_id LEFT JOIN contact c ON c.device_id = d.device_id
@@ -147,6 +150,26 @@ CROSS JOIN LATERAL ({_WORDS}) w
 WHERE {_HERE}
 GROUP BY 1
 ORDER BY 2 DESC, 1
+"""
+
+# By base station and sector, as the operator counts them; a device that does not say is in the row without a number.
+BY_CELL = f"""
+WITH slopes AS ({_SLOPES})
+SELECT COALESCE((w.cell_id::bigint >> 8)::text || '-' || (w.cell_id::bigint & 255)::text, '(not told)') AS "Cell",
+       count(DISTINCT d.site) AS "Sites", count(*) AS "Devices",
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY w.rsrp) AS "Signal, median",
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY w.snr) AS "Noise ratio, median",
+       count(*) FILTER (WHERE w.coverage_level >= 2) AS "Level 2",
+       (100.0 * count(*) FILTER (WHERE c.state IN ('heard', 'asleep')) / count(*))::double precision AS "Heard",
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY s.a_day * 30) FILTER (WHERE s.days >= 7) AS "A month",
+       min(CASE WHEN s.days >= 7 AND s.a_day < -0.001
+                THEN now() + LEAST(-w.battery / s.a_day, 7300) * interval '1 day' END) AS "First flat on"
+FROM device d LEFT JOIN slopes s ON s.device_id = d.device_id LEFT JOIN contact c ON c.device_id = d.device_id
+CROSS JOIN LATERAL ({_WORDS}) w
+WHERE {_HERE}
+GROUP BY w.cell_id
+ORDER BY 7, 3 DESC, 1
+LIMIT 100
 """
 
 # A path that is no gateway's is the transport of everybody.

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards import fleet_queries as sql
 from dashboards import variables
+from dashboards.assets import KINDS, PRIORITIES, SITE_UID, STATES, linked, numbered
 from dashboards.panels import (
     ACT,
     DAY_GAP,
@@ -22,32 +23,36 @@ from dashboards.panels import (
     LOW,
     MEDIUM,
     PALE,
+    atlas,
     badge,
     bars,
+    changed,
     coloured,
     counts,
     gauge,
     in_unit,
-    link,
+    links,
+    measured_in,
     place,
+    plain_numbers,
     rows,
+    thresholds,
     trend,
+    value_words,
     wide,
     words,
 )
-from dashboards.query import IN_SITES, Query
+from dashboards.query import FLOW_UNIT, IN_SITES, PRESSURE_UNIT, Query
 
 UID = "headworks-fleet"
-SLUG = "fleet-overview"
 
-_ONE_SITE = (
-    f"/d/{UID}/{SLUG}?var-datasource=${{datasource:percentencode}}"
-    "&var-site=${__data.fields.Site:percentencode}&${__url_time_range}"
+_SITE = "${__data.fields.Site}"
+_THIS_SITE = links(
+    ("This site", variables.url(SITE_UID, site=_SITE)), ("Only this site here", variables.url(UID, site=_SITE))
 )
 
 _NO_DEVICES = "No active device is registered for these sites yet."
 _NO_READINGS = "No good readings in this time range for these sites."
-_PRIORITIES = {"high": ("HIGH", HIGH), "medium": ("MEDIUM", MEDIUM), "low": ("LOW", LOW)}
 
 
 def build() -> Dashboard:
@@ -61,10 +66,10 @@ def build() -> Dashboard:
             "theme.",
             ["isa-101-level-1"],
         )
-        .variables([variables.data_source(), variables.sites()])
+        .variables([variables.data_source(), variables.sites(), *variables.hidden()])
         .annotations(variables.alarms(IN_SITES))
     )
-    for panel in (*_abnormal_now(), *_where(), *_trends(), *_next(), *_data()):
+    for panel in (*_abnormal_now(), *_where(), *_places(), *_trends(), *_next(), *_data()):
         board = board.with_panel(panel)
     return board.build()
 
@@ -119,34 +124,32 @@ def _abnormal_now() -> list[Builder[Panel]]:
         )
         .override_by_name("Late", coloured(((None, PALE), (1, LOOK))))
         .override_by_name("Silent", coloured(((None, PALE), (1, ACT)))),
-        place(
-            rows(),
-            5,
-            (0, 4, 24, 9),
-            "Alarms active or not acknowledged",
-            "One line an alarm: unacknowledged first, then by priority, the newest first; at most 200. Times are "
-            "those of the samples, not of their arrival. Normal: empty. To do: what the rule's guidance says, and "
-            "acknowledge it; an alarm that stands for days needs a work order or a better rule.",
-            Query(sql.ALARM_LIST),
-            nothing="No alarm is active, and none waits to be acknowledged.",
-        )
-        .override_by_name("Priority", [*words(_PRIORITIES), *wide(90)])
-        .override_by_name(
-            "State",
-            [
-                *words(
-                    {
-                        "unacknowledged": ("active, unacknowledged", PALE),
-                        "acknowledged": ("active, acknowledged", "transparent"),
-                        "returned_unacknowledged": ("returned, unacknowledged", "transparent"),
-                    }
-                ),
-                *wide(190),
-            ],
-        )
-        .override_by_name("Lasting", [*in_unit("dtdurations"), *wide(140)])
-        .override_by_name("Since", wide(170))
-        .override_by_name("Site", link("Only this site", _ONE_SITE)),
+        linked(
+            numbered(
+                place(
+                    rows(),
+                    5,
+                    (0, 4, 24, 9),
+                    "Alarms active or not acknowledged",
+                    "One line an alarm: unacknowledged first, then by priority, the newest first; at most 200. Times "
+                    "are those of the samples, not of their arrival. Normal: empty. To do: what the rule's guidance "
+                    "says, and acknowledge it; an alarm that stands for days needs a work order or a better rule.",
+                    Query(sql.ALARM_LIST),
+                    nothing="No alarm is active, and none waits to be acknowledged.",
+                )
+                .override_by_name("Priority", [*words(PRIORITIES), *wide(90)])
+                .override_by_name(
+                    "State",
+                    [
+                        *words(STATES),
+                        *wide(190),
+                    ],
+                )
+                .override_by_name("Lasting", [*in_unit("dtdurations"), *wide(140)])
+                .override_by_name("Since", wide(170))
+                .override_by_name("Site", _THIS_SITE)
+            )
+        ),
     ]
 
 
@@ -162,38 +165,99 @@ def _where() -> list[Builder[Panel]]:
             Query(sql.BY_SITE),
             nothing=_NO_DEVICES,
         )
-        .override_by_name("Site", link("Only this site", _ONE_SITE))
+        .override_by_name("Site", _THIS_SITE)
         .override_by_name("High", badge(((None, GREY), (1, HIGH))))
         .override_by_name("Medium", badge(((None, GREY), (1, MEDIUM))))
         .override_by_name("Low", badge(((None, GREY), (1, LOW))))
         .override_by_name("Fresh", [*in_unit("percent", 0), *gauge(((None, GREY),), 0, 100)])
         .override_by_name("Late", badge(((None, GREY), (1, LOOK))))
         .override_by_name("Silent", badge(((None, GREY), (1, ACT)))),
+        linked(
+            place(
+                rows(),
+                7,
+                (13, 13, 11, 9),
+                "Late and silent devices",
+                "Active devices without an uplink for at least twice their expected interval, the longest silence "
+                "first; at most 100. Age is in expected intervals. Normal: empty. To do: one device: battery, "
+                "antenna, a flooded pit; many of one site: ask the network operator. What they measured meanwhile "
+                "usually arrives later.",
+                Query(sql.UNHEARD),
+                nothing="Every device has been heard from in time, or none is registered yet.",
+            )
+            .override_by_name("Kind", words(KINDS))
+            .override_by_name("Freshness", words({"late": ("late", LOOK), "silent": ("silent", ACT)}))
+            .override_by_name("Age", in_unit("suffix: ×", 1))
+            .override_by_name("Expected every", in_unit("dtdurations"))
+            .override_by_name("Last contact", wide(170))
+        ),
+    ]
+
+
+def _places() -> list[Builder[Panel]]:
+    return [
+        place(
+            atlas("Sites", "State", "Devices"),
+            15,
+            (0, 22, 10, 9),
+            "Map",
+            "Sites whose place is known; larger is more devices, the colour is the worst: an alarm's priority, blue "
+            "for devices that are not heard of, grey for nothing. Normal: grey. To do: several sites beside each "
+            "other point to one cause, such as a radio cell or a power cut; click one for its numbers and its "
+            "dashboard. Place a site with `headworks sites set SITE --position NORTH,EAST`.",
+            Query(sql.MAP),
+            nothing="No site has a place yet: headworks sites set SITE --position NORTH,EAST",
+        )
+        .thresholds(thresholds(((None, GREY), (1, LOOK), (2, LOW), (3, MEDIUM), (4, HIGH))))
+        .mappings(
+            [
+                value_words(
+                    {
+                        "0": "nothing abnormal",
+                        "1": "devices not heard of",
+                        "2": "alarm of priority low",
+                        "3": "alarm of priority medium",
+                        "4": "alarm of priority high",
+                    }
+                )
+            ]
+        )
+        .override_by_name("Devices", [*plain_numbers()])
+        .override_by_name("Alarms", [*plain_numbers()])
+        .override_by_name("Not heard of", [*plain_numbers()])
+        .override_by_name("Latitude", [*plain_numbers()])
+        .override_by_name("Longitude", [*plain_numbers()])
+        .override_by_name("Site", _THIS_SITE),
         place(
             rows(),
-            7,
-            (13, 13, 11, 9),
-            "Late and silent devices",
-            "Active devices without an uplink for at least twice their expected interval, the longest silence first; "
-            "at most 100. Age is in expected intervals. Normal: empty. To do: one device: battery, antenna, a "
-            "flooded pit; many of one site: ask the network operator. What they measured meanwhile usually arrives "
-            "later.",
-            Query(sql.UNHEARD),
-            nothing="Every device has been heard from in time, or none is registered yet.",
+            16,
+            (10, 22, 14, 9),
+            "Yesterday against the last weeks",
+            "The last whole day (UTC) of each site, and by how much it differs from the median of the four weeks "
+            "before: water pumped, energy of the pumps, mean pressure behind the valves, alarms; the largest "
+            "difference first. Normal: within 20 % (pressure 5 %), with weekends and weather. To do: more water at "
+            "the same pressure is a leak or a new customer; more energy for the same water is wear; see the site.",
+            Query(sql.YESTERDAY),
+            nothing=_NO_DEVICES,
         )
-        .override_by_name("Freshness", words({"late": ("late", LOOK), "silent": ("silent", ACT)}))
-        .override_by_name("Age", in_unit("suffix: ×", 1))
-        .override_by_name("Expected every", in_unit("dtdurations"))
-        .override_by_name("Last contact", wide(170)),
+        .override_by_name("Site", _THIS_SITE)
+        .override_by_name("Pumped", in_unit("suffix: m³", 0))
+        .override_by_name("Pumped, change", changed(20, 50))
+        .override_by_name("Energy", in_unit("kwatth", 0))
+        .override_by_name("Energy, change", changed(20, 50))
+        .override_by_name("District pressure", measured_in("District pressure", PRESSURE_UNIT))
+        .override_by_name("District pressure, change", changed(5, 20))
+        .override_by_name("Alarms", in_unit("none", 0))
+        .override_by_name("Alarms, change", in_unit("none", 1)),
     ]
 
 
 def _trends() -> list[Builder[Panel]]:
     return [
         place(
-            trend("suffix: bar").insert_nulls(DAY_GAP),
+            trend("none").insert_nulls(DAY_GAP),
             8,
-            (0, 22, 12, 8),
+            (0, 31, 12, 8),
             "Pressure",
             "Mean gauge pressure an hour (beyond eight days: a day) of a site's pumps (discharge) and valves (inlet), "
             "from good readings. "
@@ -201,11 +265,11 @@ def _trends() -> list[Builder[Panel]]:
             "a pump that stopped or lost its suction; compare with the flow beside.",
             Query(sql.PRESSURE, "time_series"),
             nothing=_NO_READINGS,
-        ).axis_label("bar"),
+        ).axis_label(PRESSURE_UNIT),
         place(
-            trend("suffix: m³/h").insert_nulls(DAY_GAP),
+            trend("none").insert_nulls(DAY_GAP),
             9,
-            (12, 22, 12, 8),
+            (12, 31, 12, 8),
             "Flow",
             "Sum of the hourly (beyond eight days: daily) mean flow of a site's pumps, valves and meters, each kind on "
             "its own, as water that "
@@ -213,50 +277,57 @@ def _trends() -> list[Builder[Panel]]:
             "night flow that rises from day to day is a leak.",
             Query(sql.FLOW, "time_series"),
             nothing=_NO_READINGS,
-        ).axis_label("m³/h"),
+        ).axis_label(FLOW_UNIT),
     ]
 
 
 def _next() -> list[Builder[Panel]]:
     return [
-        place(
-            rows(),
-            10,
-            (0, 30, 12, 8),
-            "Highest vibration",
-            "The ten machines with the highest latest vibration velocity, RMS, with their zone by ISO 10816-7 category "
-            "II (limits differ above 200 kW rated power). Normal: zones A and B. To do: zone C: plan a check of "
-            "alignment, bearings and cavitation; zone D: damage is likely, stop the machine if the process allows.",
-            Query(sql.VIBRATION),
-            nothing="No machine has reported vibration yet.",
-        )
-        .override_by_name("Vibration", [*in_unit("suffix: mm/s", 1), *gauge(((None, GREY),), 0, 12)])
-        .override_by_name(
-            "Zone",
-            words({"A": ("A", "transparent"), "B": ("B", "transparent"), "C": ("C", LOOK), "D": ("D", ACT)}),
-        )
-        .override_by_name(
-            "Quality",
-            words(
-                {"good": ("good", "transparent"), "uncertain": ("uncertain", PALE), "bad": ("bad (sensor)", PALE)},
-            ),
-        )
-        .override_by_name("As of", wide(170)),
-        place(
-            rows(),
-            11,
-            (12, 30, 12, 8),
-            "Lowest battery",
-            "The ten devices with the least battery charge, with their radio signal (NRSRP) and NB-IoT coverage "
-            "level: level 2 repeats every message and empties a battery several times faster. Normal: above 20 %. To "
-            "do: below 20 % plan a change with the next visit, below 10 % go.",
-            Query(sql.BATTERY),
-            nothing="No device has reported its battery yet.",
-        )
-        .override_by_name("Battery", [*in_unit("percent", 0), *gauge(((None, ACT), (10, LOOK), (20, GREY)), 0, 100)])
-        .override_by_name("Signal", in_unit("dBm", 0))
-        .override_by_name("Coverage level", in_unit("none", 0))
-        .override_by_name("As of", wide(170)),
+        linked(
+            place(
+                rows(),
+                10,
+                (0, 39, 12, 8),
+                "Highest vibration",
+                "The ten machines with the highest latest vibration velocity, RMS, with their zone by ISO 10816-7 "
+                "category II (limits differ above 200 kW rated power). Normal: zones A and B. To do: zone C: plan a "
+                "check of alignment, bearings and cavitation; zone D: damage is likely, stop the machine if the "
+                "process allows.",
+                Query(sql.VIBRATION),
+                nothing="No machine has reported vibration yet.",
+            )
+            .override_by_name("Vibration", [*in_unit("suffix: mm/s", 1), *gauge(((None, GREY),), 0, 12)])
+            .override_by_name(
+                "Zone",
+                words({"A": ("A", "transparent"), "B": ("B", "transparent"), "C": ("C", LOOK), "D": ("D", ACT)}),
+            )
+            .override_by_name(
+                "Quality",
+                words(
+                    {"good": ("good", "transparent"), "uncertain": ("uncertain", PALE), "bad": ("bad (sensor)", PALE)},
+                ),
+            )
+            .override_by_name("As of", wide(170))
+        ),
+        linked(
+            place(
+                rows(),
+                11,
+                (12, 39, 12, 8),
+                "Lowest battery",
+                "The ten devices with the least battery charge, with their radio signal (NRSRP) and NB-IoT coverage "
+                "level: level 2 repeats every message and empties a battery several times faster. Normal: above 20 %. "
+                "To do: below 20 % plan a change with the next visit, below 10 % go.",
+                Query(sql.BATTERY),
+                nothing="No device has reported its battery yet.",
+            )
+            .override_by_name(
+                "Battery", [*in_unit("percent", 0), *gauge(((None, ACT), (10, LOOK), (20, GREY)), 0, 100)]
+            )
+            .override_by_name("Signal", in_unit("dBm", 0))
+            .override_by_name("Coverage level", in_unit("none", 0))
+            .override_by_name("As of", wide(170))
+        ),
     ]
 
 
@@ -265,7 +336,7 @@ def _data() -> list[Builder[Panel]]:
         place(
             bars("short"),
             12,
-            (0, 38, 8, 7),
+            (0, 47, 8, 7),
             "Readings stored per hour",
             "Readings by the hour in which they arrived, of the last day of the time range. The last bar is the hour "
             "in progress. Normal: even; a high "
@@ -277,7 +348,7 @@ def _data() -> list[Builder[Panel]]:
         place(
             bars("short").stacking(StackingConfig().mode(StackingMode.NORMAL).group("A")),
             13,
-            (8, 38, 8, 7),
+            (8, 47, 8, 7),
             "Uplinks per hour",
             "Uplinks that stored something, by transport and hour of arrival. Normal: even, with more while devices "
             "report faster because of an alarm. To do when one transport drops to 0: check its gateway or the broker.",
@@ -287,7 +358,7 @@ def _data() -> list[Builder[Panel]]:
         place(
             trend("s"),
             14,
-            (16, 38, 8, 7),
+            (16, 47, 8, 7),
             "Age of the oldest sample at arrival",
             "How old the oldest sample of an uplink was when it arrived, by hour of arrival. Normal: about the "
             "reporting interval, as devices collect and then send. To do when it grows: the radio is worse than "

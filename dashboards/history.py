@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dashboards.query import AREA, ASSET, SITE, TAG
+from dashboards.query import AREA, ASSET, FACTORS, FLOW, SITE, TAG
 from devices.model import Quality
 
 SHORT = "$__timeTo()::timestamptz - $__timeFrom()::timestamptz <= interval '3 days'"
@@ -39,12 +39,20 @@ WHERE h.device_id = {ASSET} AND h.metric_id = {ids} AND $__timeFilter(h.bucket) 
 
 
 def series(labels: Mapping[str, str], *limits: str) -> str:
-    """A trend: one series a metric, named by its label, and `limits` (`limit`) as lines of two points."""
+    """A trend: one series a metric, named by its label, and `limits` (`limit`) as lines of two points.
+
+    The metrics are of one quantity, in whose unit of the site they and the limits are shown.
+    """
+    factor = FACTORS.get(next(iter(labels)))
+    value = f"s.value * {factor} AS value" if factor else "s.value"
     names = " ".join(f"WHEN '{metric}' THEN '{label}'" for metric, label in labels.items())
     lines = "".join(f"\nUNION ALL\n{line}" for line in limits)
     return f"""
 WITH h AS ({history(*labels)})
+SELECT s."time", s.metric, {value}
+FROM (
 SELECT at AS "time", CASE h.name {names} END AS metric, value FROM h{lines}
+) s
 ORDER BY 1, 2
 """
 
@@ -79,7 +87,8 @@ def latest(columns: Mapping[str, str]) -> str:
     No row before the asset has reported.
     """
     values = ",\n       ".join(
-        f"max(l.value) FILTER (WHERE m.name = '{metric}') AS \"{column}\"" for column, metric in columns.items()
+        f"max(l.value) FILTER (WHERE m.name = '{metric}'){_times(metric)} AS \"{column}\""
+        for column, metric in columns.items()
     )
     return f"""
 SELECT {values},
@@ -90,13 +99,20 @@ HAVING count(*) > 0
 """
 
 
+def _times(metric: str) -> str:
+    return f" * {FACTORS[metric]}" if metric in FACTORS else ""
+
+
 def nameplate(columns: Mapping[str, str]) -> str:
     """One row: who the asset is and what it is built for; `columns` are the nameplate's numbers by column name."""
-    numbers = "".join(f',\n       {design(name)} AS "{column}"' for column, name in columns.items())
+    numbers = "".join(
+        f',\n       {design(name)}{f" * {FLOW}" if name == "rated_flow" else ""} AS "{column}"'
+        for column, name in columns.items()
+    )
     return f"""
 SELECT {TAG} AS "Tag", {SITE} AS "Site", {AREA} AS "Area", d.manufacturer AS "Manufacturer", d.model AS "Model",
        d.serial AS "Serial"{numbers},
-       replace(COALESCE(c.state, 'never_heard'), '_', ' ') AS "Contact"
+       replace(COALESCE(c.state, 'never_heard'), '_', ' ') AS "Contact", d.identity AS "Device"
 FROM device d LEFT JOIN contact c ON c.device_id = d.device_id
 WHERE d.device_id = {ASSET}
 """
@@ -105,7 +121,8 @@ WHERE d.device_id = {ASSET}
 ALARMS = f"""
 SELECT a.priority AS "Priority", a.state AS "State", a.message AS "What", a.since AS "Since",
        GREATEST(0, EXTRACT(epoch FROM COALESCE(a.cleared_at, now()) - a.since))::double precision AS "Lasting",
-       COALESCE(r.guidance ->> 'corrective_action', '') AS "To do", a.rule AS "Rule"
+       COALESCE(r.guidance ->> 'corrective_action', '') AS "To do", a.rule AS "Rule",
+       a.alarm_id::text AS "Number"
 FROM alarm_state a LEFT JOIN alarm_rule r ON r.rule = a.rule
 WHERE a.device_id = {ASSET} AND NOT a.retracted
   AND (a.state <> 'normal'

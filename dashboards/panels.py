@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, Self, TypeVar
 
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.builders import stat, table, timeseries, xychart
+from grafana_foundation_sdk.builders import geomap, stat, table, timeseries, xychart
 from grafana_foundation_sdk.builders.common import (
+    FrameGeometrySource,
+    MapLayerOptions,
     ReduceDataOptions,
     StackingConfig,
     VizLegendOptions,
@@ -20,6 +22,7 @@ from grafana_foundation_sdk.builders.common import (
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import geomap as map_models
 from grafana_foundation_sdk.models import xychart as xy
 from grafana_foundation_sdk.models.common import DataSourceRef
 from grafana_foundation_sdk.models.dashboard import (
@@ -119,7 +122,6 @@ def counts() -> stat.Panel:
         .graph_mode(common.BigValueGraphMode.NONE)
         .orientation(common.VizOrientation.VERTICAL)
         .unit("none")
-        .decimals(0)
     )
 
 
@@ -174,8 +176,8 @@ def days(unit: str) -> timeseries.Panel:
     return bars(unit).insert_nulls(False).stacking(StackingConfig().mode(common.StackingMode.NONE))  # noqa: FBT003
 
 
-def points(x: str, y: str) -> xychart.Panel:
-    """Points over the first column, one series a further column."""
+def points(x: str, y: str, unit: str = "") -> xychart.Panel:
+    """Points over the first column (in `unit`), one series a further column."""
     return (
         xychart.Panel()
         .mapping(xy.SeriesMapping.AUTO)
@@ -192,7 +194,40 @@ def points(x: str, y: str) -> xychart.Panel:
             .calcs([])
         )
         .tooltip(VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE).sort(common.SortOrder.NONE))
-        .override_by_name(x, [DynamicConfigValue(id_val="custom.axisLabel", value=x)])
+        .override_by_name(x, [DynamicConfigValue(id_val="custom.axisLabel", value=f"{x}, {unit}" if unit else x)])
+    )
+
+
+def atlas(layer: str, colour: str, size: str) -> geomap.Panel:
+    """A map with a marker a row of “Latitude” and “Longitude”: coloured by the thresholds of one column,
+    sized by another. The map beneath is Grafana's own default, which its administrator chooses."""
+    style = {
+        "size": {"field": size, "fixed": 8, "min": 7, "max": 18},
+        "color": {"field": colour, "fixed": GREY},
+        "opacity": 0.9,
+        "symbol": {"mode": "fixed", "fixed": "img/icons/marker/circle.svg"},
+        "symbolAlign": {"horizontal": "center", "vertical": "center"},
+    }
+    where = (
+        FrameGeometrySource().mode(common.FrameGeometrySourceMode.COORDS).latitude("Latitude").longitude("Longitude")
+    )
+    markers = (
+        MapLayerOptions()
+        .type("markers")
+        .name(layer)
+        .config({"style": style, "showLegend": False})
+        .location(where)
+        .tooltip(True)  # noqa: FBT003
+    )
+    return (
+        geomap.Panel()
+        .basemap(MapLayerOptions().type("default").name("Basemap"))
+        .layers([markers])
+        .view(geomap.MapViewConfig().id("fit").all_layers(True).padding(20).max_zoom(12))  # noqa: FBT003
+        .controls(geomap.ControlsOptions().show_zoom(True).mouse_wheel_zoom(False).show_attribution(True))  # noqa: FBT003
+        .tooltip(geomap.TooltipOptions().mode(map_models.TooltipMode.DETAILS))
+        .color_scheme(builders.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        .unit("none")
     )
 
 
@@ -205,6 +240,11 @@ def in_unit(unit: str, decimals: int | None = None) -> list[DynamicConfigValue]:
     if decimals is not None:
         properties.append(DynamicConfigValue(id_val="decimals", value=decimals))
     return properties
+
+
+def measured_in(name: str, unit: str) -> list[DynamicConfigValue]:
+    """Show a column with the unit in its name, where sites choose the unit (`query.PRESSURE_UNIT`)."""
+    return [DynamicConfigValue(id_val="displayName", value=f"{name}, {unit}")]
 
 
 def wide(pixels: int) -> list[DynamicConfigValue]:
@@ -258,6 +298,26 @@ def named(meaning: Mapping[str, str]) -> list[DynamicConfigValue]:
     return [DynamicConfigValue(id_val="mappings", value=[ValueMap(options=options)])]
 
 
+def value_words(meaning: Mapping[str, str]) -> ValueMap:
+    """Numbers by words, without a colour: that is left to the thresholds."""
+    return ValueMap(
+        options={
+            value: ValueMappingResult(text=word, index=index) for index, (value, word) in enumerate(meaning.items())
+        }
+    )
+
+
+def plain_numbers() -> list[DynamicConfigValue]:
+    """A column to which the panel's words do not apply."""
+    return [DynamicConfigValue(id_val="mappings", value=[])]
+
+
+def changed(look: float, act: float) -> list[DynamicConfigValue]:
+    """A difference in percent, filled where it is large in either direction."""
+    steps: Steps = ((None, ACT), (-act, LOOK), (-look, "transparent"), (look, LOOK), (act, ACT))
+    return [*in_unit("percent", 0), *coloured(steps), _cell("color-background", mode="basic")]
+
+
 def hidden() -> list[DynamicConfigValue]:
     """A column that only links need."""
     return [DynamicConfigValue(id_val="custom.hidden", value=True)]
@@ -304,7 +364,17 @@ def on_the_right(unit: str, decimals: int) -> list[DynamicConfigValue]:
 
 def link(title: str, url: str) -> list[DynamicConfigValue]:
     """Make a cell a link."""
-    return [DynamicConfigValue(id_val="links", value=[{"title": title, "url": url}])]
+    return links((title, url))
+
+
+def links(*targets: tuple[str, str]) -> list[DynamicConfigValue]:
+    """Make a cell a menu of links; what is not a dashboard of ours opens in a tab of its own."""
+    return [
+        DynamicConfigValue(
+            id_val="links",
+            value=[{"title": title, "url": url, "targetBlank": not url.startswith("/d/")} for title, url in targets],
+        )
+    ]
 
 
 def _cell(kind: str, **options: str) -> DynamicConfigValue:

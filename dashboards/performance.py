@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards import performance_queries as sql
 from dashboards import variables
-from dashboards.assets import PRIORITIES
+from dashboards.assets import PRIORITIES, SITE_UID, linked
 from dashboards.panels import (
     ACT,
     LOOK,
@@ -17,8 +17,8 @@ from dashboards.panels import (
     bars,
     coloured,
     counts,
-    hidden,
     in_unit,
+    link,
     place,
     rows,
     wide,
@@ -49,7 +49,7 @@ def build() -> Dashboard:
             "Counted is what people were told, when they were told; a site counts as one operator.",
             ["alarms"],
         )
-        .variables([variables.data_source(), variables.sites()])
+        .variables([variables.data_source(), variables.sites(), *variables.hidden()])
         .annotations(variables.alarms(IN_SITES))
     )
     for panel in (*_kpis(), *_actors()):
@@ -115,6 +115,7 @@ def _kpis() -> list[Builder[Panel]]:
             Query(sql.BY_SITE),
             nothing="No device is registered for these sites yet.",
         )
+        .override_by_name("Site", link("This site", variables.url(SITE_UID, site="${__data.fields.Site}")))
         .override_by_name("In 10 min", [*in_unit("none", 2), *badge(_RATE)])
         .override_by_name("Most in 10 min", badge(_MOST))
         .override_by_name("Time in flood", [*in_unit("percent", 1), *badge(_FLOOD)])
@@ -133,6 +134,16 @@ def _kpis() -> list[Builder[Panel]]:
             Query(sql.SUPPRESSED),
             nothing="Nothing is kept quiet.",
         )
+        .override_by_name(
+            "How",
+            words(
+                {
+                    "shelved": ("shelved", "transparent"),
+                    "suppressed": ("suppressed by design", "transparent"),
+                    "out_of_service": ("out of service", "transparent"),
+                }
+            ),
+        )
         .override_by_name("Without an end", badge(_ANY))
         .override_by_name("Longest", in_unit("dtdurations")),
     ]
@@ -140,33 +151,35 @@ def _kpis() -> list[Builder[Panel]]:
 
 def _actors() -> list[Builder[Panel]]:
     return [
-        place(
-            rows(),
-            6,
-            (0, 20, 14, 9),
-            "Bad actors",
-            "The ten most frequent alarms, with their share of all, how often they chattered (three times within four "
-            "reporting intervals), which are stale, and how often they were false. Normal: together 1 to 5 %. To do: "
-            "one after the other: mend the cause, else give it a deadband or a delay, and try that on the past with "
-            "`headworks backtest`.",
-            Query(sql.TOP),
-            nothing=_NONE,
-        )
-        .override_by_name("Share", in_unit("percent", 0))
-        .override_by_name("Chattered", badge(_ANY))
-        .override_by_name("Stale", badge(_ANY))
-        .override_by_name("False", badge(_ANY)),
-        place(
-            rows(),
-            7,
-            (14, 20, 10, 9),
-            "By asset",
-            "Alarms of each asset in 30 days, by how many rules, and how many followed another one of its unit within "
-            "ten minutes. Normal: few assets with more than one a week. To do: what always follows another alarm "
-            "tells nothing new; suppress it by design.",
-            Query(sql.ASSETS),
-            nothing=_NONE,
-        )
-        .override_by_name("A day", in_unit("none", 2))
-        .override_by_name("Asset", hidden()),
+        linked(
+            place(
+                rows(),
+                6,
+                (0, 20, 14, 9),
+                "Bad actors",
+                "The ten most frequent alarms, with their share of all, how often they chattered (three times within "
+                "four reporting intervals), which are stale, and how often they were false. Normal: together 1 to 5 "
+                "%. To do: one after the other: mend the cause, else give it a deadband or a delay, and try that on "
+                "the past with `headworks backtest`.",
+                Query(sql.TOP),
+                nothing=_NONE,
+            )
+            .override_by_name("Share", in_unit("percent", 0))
+            .override_by_name("Chattered", badge(_ANY))
+            .override_by_name("Stale", badge(_ANY))
+            .override_by_name("False", badge(_ANY))
+        ),
+        linked(
+            place(
+                rows(),
+                7,
+                (14, 20, 10, 9),
+                "By asset",
+                "Alarms of each asset in 30 days, by how many rules, and how many followed another one of its unit "
+                "within ten minutes. Normal: few assets with more than one a week. To do: what always follows another "
+                "alarm tells nothing new; suppress it by design.",
+                Query(sql.ASSETS),
+                nothing=_NONE,
+            ).override_by_name("A day", in_unit("none", 2))
+        ),
     ]

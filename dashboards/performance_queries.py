@@ -9,7 +9,7 @@ S608 is off for this file: what is put together here are fragments of our own; v
 
 from __future__ import annotations
 
-from dashboards.query import IN_SITES, SITE, TAG
+from dashboards.query import ASSET_COLUMNS, IN_SITES, SITE, TAG
 
 # False are pages of what late readings showed never to have been; people were called for nothing.
 KPIS = f"""
@@ -78,7 +78,8 @@ WITH told AS (
 )
 SELECT t.rule AS "Rule", {TAG} AS "Tag", {SITE} AS "Site", t.alarms AS "Alarms",
        (100.0 * t.alarms / sum(t.alarms) OVER ())::double precision AS "Share",
-       COALESCE(c.bursts, 0) AS "Chattered", t.stale AS "Stale", t.retracted AS "False"
+       COALESCE(c.bursts, 0) AS "Chattered", t.stale AS "Stale", t.retracted AS "False",
+       {ASSET_COLUMNS}
 FROM told t JOIN device d ON d.device_id = t.device_id
 LEFT JOIN alarm_chattering c ON c.rule = t.rule AND c.device_id = t.device_id
 ORDER BY 4 DESC, 1, 2
@@ -89,7 +90,7 @@ ASSETS = f"""
 SELECT {TAG} AS "Tag", {SITE} AS "Site", count(*) AS "Alarms", count(DISTINCT a.rule) AS "Rules",
        count(*)::double precision / 30 AS "A day",
        count(*) FILTER (WHERE s.place > 1) AS "Followed another",
-       d.device_id::text AS "Asset"
+       {ASSET_COLUMNS}
 FROM alarm a JOIN device d ON d.device_id = a.device_id
 LEFT JOIN alarm_sequence s ON s.alarm_id = a.alarm_id
 WHERE a.annunciated_at > now() - interval '30 days' AND NOT a.retracted AND {IN_SITES}

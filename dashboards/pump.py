@@ -20,12 +20,13 @@ from dashboards.panels import (
     history,
     in_unit,
     limit_line,
+    measured_in,
     named,
     on_the_right,
     place,
     points,
 )
-from dashboards.query import Query
+from dashboards.query import FLOW_UNIT, PRESSURE_UNIT, Query
 
 UID = "headworks-pump"
 _NOTHING = "No good readings in this time range."
@@ -41,7 +42,15 @@ def build() -> Dashboard:
             "are limits, by the nameplate where it has them. Beyond three days trends are hourly means.",
             ["isa-101-level-3"],
         )
-        .variables([variables.data_source(), variables.sites(), variables.areas(), variables.asset("pump")])
+        .variables(
+            [
+                variables.data_source(),
+                variables.sites(),
+                variables.areas(),
+                variables.asset("pump"),
+                *variables.hidden(),
+            ]
+        )
         .annotations(variables.alarms(ASSET_DEVICES))
     )
     for panel in (*_now(), *_hydraulics(), *_condition(), *_drive()):
@@ -64,9 +73,9 @@ def _now() -> list[Builder[Panel]]:
         )
         .override_by_name("Running", named({"0": "stands still", "1": "runs"}))
         .override_by_name("Speed", in_unit("suffix: rpm", 0))
-        .override_by_name("Flow", in_unit("suffix: m³/h", 1))
-        .override_by_name("Suction", in_unit("suffix: bar", 2))
-        .override_by_name("Discharge", in_unit("suffix: bar", 2))
+        .override_by_name("Flow", measured_in("Flow", FLOW_UNIT))
+        .override_by_name("Suction", measured_in("Suction", PRESSURE_UNIT))
+        .override_by_name("Discharge", measured_in("Discharge", PRESSURE_UNIT))
         .override_by_name("Power", in_unit("suffix: kW", 1))
         .override_by_name("Current", in_unit("suffix: A", 1))
         .override_by_name(
@@ -81,7 +90,7 @@ def _now() -> list[Builder[Panel]]:
 def _hydraulics() -> list[Builder[Panel]]:
     return [
         place(
-            points("Flow", "Head, m"),
+            points("Flow", "Head, m", FLOW_UNIT),
             4,
             (0, 13, 12, 11),
             "Operating point",
@@ -106,7 +115,7 @@ def _hydraulics() -> list[Builder[Panel]]:
             nothing="No hour in this time range in which the pump delivered, or no power is reported.",
         ).override_by_name("kWh per m³", on_the_right("suffix: kWh/m³", 3)),
         place(
-            history("suffix: m³/h"),
+            history("none").axis_label(FLOW_UNIT),
             6,
             (0, 24, 12, 8),
             "Flow",
@@ -119,7 +128,7 @@ def _hydraulics() -> list[Builder[Panel]]:
         .override_by_name("70 % of rated", limit_line(GREY))
         .override_by_name("120 % of rated", limit_line(GREY)),
         place(
-            history("suffix: bar"),
+            history("none").axis_label(PRESSURE_UNIT),
             7,
             (12, 24, 12, 8),
             "Suction and discharge pressure",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dashboards.history import design, history, latest, limit, nameplate, pivoted, series
 from dashboards.query import ASSET
+from dashboards.query import FLOW as SHOWN_FLOW
 
 NAMEPLATE = nameplate(
     {
@@ -52,15 +53,15 @@ points AS (
     FROM p CROSS JOIN device d
     WHERE d.device_id = {ASSET} AND {_TURNS}
 )
-SELECT share.q * {design("rated_flow")} AS "Flow",
+SELECT share.q * {design("rated_flow")} * {SHOWN_FLOW} AS "Flow",
        {_SHUTOFF} - ({_SHUTOFF} - {design("rated_head")}) * share.q ^ 2 AS "Curve",
        NULL::double precision AS "Measured", NULL::double precision AS "Rated"
 FROM device d CROSS JOIN (SELECT i / 20.0::double precision AS q FROM generate_series(0, 30) AS g(i)) share
 WHERE d.device_id = {ASSET} AND d.design ? 'rated_flow' AND d.design ? 'rated_head'
 UNION ALL
-SELECT avg(flow), NULL, avg(head), NULL FROM points GROUP BY hour
+SELECT avg(flow) * {SHOWN_FLOW}, NULL, avg(head), NULL FROM points GROUP BY hour
 UNION ALL
-SELECT {design("rated_flow")}, NULL, NULL, {design("rated_head")} FROM device d
+SELECT {design("rated_flow")} * {SHOWN_FLOW}, NULL, NULL, {design("rated_head")} FROM device d
 WHERE d.device_id = {ASSET} AND d.design ? 'rated_flow' AND d.design ? 'rated_head'
 ORDER BY 2, 1
 """

@@ -14,10 +14,9 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from dashboards.grafana import Grafana, Json
+from dashboards.language import FOLDERS, Language
 from dashboards.query import PLUGIN
 
-FOLDER = ("headworks", "Headworks")
-"""The folder's uid and title."""
 DATA_SOURCE_UID = "headworks"
 PLUGIN_BEFORE_10 = "postgres"
 """The data source's plug-in id up to Grafana 9."""
@@ -85,15 +84,18 @@ def prepared(board: Mapping[str, object], plugin_id: str) -> Json:
     return found
 
 
-def plan(grafana: Grafana, source: Json | None, boards: Sequence[Json], message: str) -> Iterator[Change]:
-    """What has to change, in the order in which it has to."""
+def plan(
+    grafana: Grafana, source: Json | None, boards: Mapping[Language, Sequence[Json]], message: str
+) -> Iterator[Change]:
+    """What has to change, in the order in which it has to: the data source, then each language's folder and boards."""
     if source is not None:
         found = grafana.data_source(source["uid"])
         public = {key: value for key, value in source.items() if key != "secureJsonData"}
         # Secrets cannot be read back: whether there is one is all that is known.
         has_secret = bool((found or {}).get("secureJsonFields", {}).get("password"))
         lines = () if found is None else tuple(_differences(_part(found, public), public))
-        if found is None or lines or not has_secret:
+        lacks_secret = bool(source["secureJsonData"]["password"]) and not has_secret
+        if found is None or lines or lacks_secret:
             lines = lines or (() if found is None else ("its password is not set",))
             yield Change(
                 "data source",
@@ -102,20 +104,24 @@ def plan(grafana: Grafana, source: Json | None, boards: Sequence[Json], message:
                 lines,
                 lambda: grafana.put_data_source(source, new=found is None),
             )
-    uid, title = FOLDER
+    for language, several in boards.items():
+        yield from _folder(grafana, *FOLDERS[language])
+        for board in several:
+            yield from _board(grafana, board, FOLDERS[language][0], message)
+
+
+def _folder(grafana: Grafana, uid: str, title: str) -> Iterator[Change]:
     if grafana.folder(uid) is None:
         yield Change("folder", title, is_new=True, lines=(), apply=lambda: grafana.create_folder(uid, title))
-    for board in boards:
-        yield from _board(grafana, board, message)
 
 
-def _board(grafana: Grafana, board: Json, message: str) -> Iterator[Change]:
+def _board(grafana: Grafana, board: Json, folder: str, message: str) -> Iterator[Change]:
     found = grafana.dashboard(board["uid"])
     lines: list[str] = []
     if found is not None:
         held = {key: value for key, value in found["dashboard"].items() if key not in _OWN}
         lines = list(_differences(held, {key: value for key, value in board.items() if key not in _OWN}))
-        if found.get("meta", {}).get("folderUid", FOLDER[0]) != FOLDER[0]:
+        if found.get("meta", {}).get("folderUid", folder) != folder:
             lines.append(f"it is in another folder: {found['meta'].get('folderTitle', '')}")
         if not lines:
             return
@@ -124,7 +130,7 @@ def _board(grafana: Grafana, board: Json, message: str) -> Iterator[Change]:
         board["title"],
         found is None,
         tuple(lines),
-        lambda: grafana.put_dashboard(copy.deepcopy(board), FOLDER[0], message),
+        lambda: grafana.put_dashboard(copy.deepcopy(board), folder, message),
     )
 
 

@@ -43,6 +43,25 @@ LAST_DAY = "GREATEST($__timeFrom()::timestamptz, $__timeTo()::timestamptz - inte
 """From when on single uplinks are counted: there is no aggregate of them, and a day of a thousand devices is what can
 be read in a fifth of a second."""
 
+PRESSURE = "${pressure_unit:sqlstring}::double precision"
+"""How many of the unit of pressure that the chosen site reads are one bar, in which pressures are stored."""
+
+FLOW = "${flow_unit:sqlstring}::double precision"
+"""The same of flows, which are stored in m³/h."""
+
+PRESSURE_UNIT = "${pressure_unit:text}"
+"""The unit's name, for names of columns and axes. Grafana replaces variables there, but not in a field's unit."""
+
+FLOW_UNIT = "${flow_unit:text}"
+
+FACTORS = {"pressure": PRESSURE, "suction_pressure": PRESSURE, "outlet_pressure": PRESSURE, "flow": FLOW}
+"""By metric, what to multiply a stored value by to show it; every other metric is shown as it is stored."""
+
+ASSET_COLUMNS = """d.device_id::text AS "Asset", d.identity AS "Device",
+       CASE d.kind WHEN 'meter' THEN 'site' ELSE d.kind END AS "Board\""""
+"""What the links of a row that is about one asset need: its number, its identity for the console, and the dashboard
+that shows it. A meter has none of its own: its site's."""
+
 TAG = "COALESCE(NULLIF(d.tag, ''), d.identity)"
 
 Format = Literal["table", "time_series"]

@@ -8,7 +8,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from dashboards import reliability_queries as sql
 from dashboards import variables
-from dashboards.panels import GREY, LOOK, PALE, badge, days, gauge, in_unit, place, rows
+from dashboards.assets import KINDS
+from dashboards.panels import GREY, LOOK, PALE, badge, days, gauge, in_unit, place, rows, words
 from dashboards.query import IN_SITES, Query
 
 UID = "headworks-reliability"
@@ -30,7 +31,7 @@ def build() -> Dashboard:
             ["quality"],
         )
         .time("now-1y", "now")
-        .variables([variables.data_source(), variables.sites()])
+        .variables([variables.data_source(), variables.sites(), *variables.hidden()])
         .annotations(variables.alarms(IN_SITES))
     )
     for panel in _panels():
@@ -44,7 +45,8 @@ def _rates(panel: table.Panel) -> table.Panel:
         panel = panel.override_by_name(f"{name}, at least", in_unit("none", 2))
         panel = panel.override_by_name(f"{name}, at most", in_unit("none", 2))
     return (
-        panel.override_by_name("Device-years", in_unit("none", 2))
+        panel.override_by_name("Kind", words(KINDS))
+        .override_by_name("Device-years", in_unit("none", 2))
         .override_by_name("Days with data", gauge(((None, LOOK), (95, GREY)), 0, 100))
         .override_by_name("Battery life", [*in_unit("suffix: years", 1), *badge(((None, LOOK), (6, PALE)))])
     )
@@ -91,7 +93,7 @@ def _panels() -> list[Builder[Panel]]:
             "have is a fault of its making; tell the maker with this list.",
             Query(sql.FAILURES),
             nothing="Nothing failed in this time range.",
-        ),
+        ).override_by_name("Kind", words(KINDS)),
         place(
             days("none"),
             4,

@@ -6,9 +6,9 @@ from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
-from dashboards import pump, valve, variables
 from dashboards import site_queries as sql
-from dashboards.assets import CONTACT, PRIORITIES
+from dashboards import variables
+from dashboards.assets import CONTACT, PRIORITIES, SITE_UID, linked
 from dashboards.panels import (
     ACT,
     GREY,
@@ -22,18 +22,17 @@ from dashboards.panels import (
     coloured,
     counts,
     gauge,
-    hidden,
     in_unit,
-    link,
+    measured_in,
     place,
     rows,
     trend,
     wide,
     words,
 )
-from dashboards.query import Query
+from dashboards.query import FLOW_UNIT, PRESSURE_UNIT, Query
 
-UID = "headworks-site"
+UID = SITE_UID
 _NOTHING = "No good readings of such assets in this time range."
 _DAY = 26 * 3_600_000
 
@@ -48,7 +47,7 @@ def build() -> Dashboard:
             "against the band in which they usually are, and the balance. Click a tag for the asset itself.",
             ["isa-101-level-2"],
         )
-        .variables([variables.data_source(), variables.one_site(), variables.areas()])
+        .variables([variables.data_source(), variables.one_site(), variables.areas(), *variables.hidden()])
         .annotations(variables.alarms(sql.ALARM_DEVICES))
     )
     for panel in (*_now(), *_assets(), *_process()):
@@ -90,65 +89,64 @@ def _now() -> list[Builder[Panel]]:
 
 def _assets() -> list[Builder[Panel]]:
     return [
-        place(
-            rows(),
-            3,
-            (0, 4, 24, 9),
-            "Pumps",
-            "Each pump with its newest values, the worst alarm first. Normal: no priority, zone A or B (up to 5.1 "
-            "mm/s), bearing up to 71 °C. To do: click the tag of what stands out.",
-            Query(sql.PUMPS),
-            nothing="This site has no active pump.",
-        )
-        .override_by_name(
-            "Tag", link("This pump", variables.url(pump.UID, site="${site}", asset="${__data.fields.Asset}"))
-        )
-        .override_by_name("Priority", [*words(PRIORITIES), *wide(90)])
-        .override_by_name("Running", words({"1": ("runs", "transparent"), "0": ("stands still", PALE)}))
-        .override_by_name("Flow", in_unit("suffix: m³/h", 1))
-        .override_by_name("Suction", in_unit("suffix: bar", 2))
-        .override_by_name("Discharge", in_unit("suffix: bar", 2))
-        .override_by_name("Power", in_unit("suffix: kW", 1))
-        .override_by_name(
-            "Vibration", [*in_unit("suffix: mm/s", 1), *gauge(((None, GREY), (5.1, LOOK), (8.5, ACT)), 0, 12)]
-        )
-        .override_by_name("Bearing", [*in_unit("celsius", 0), *badge(((None, GREY), (71, LOOK), (82, ACT)))])
-        .override_by_name("Contact", words(CONTACT))
-        .override_by_name("Asset", hidden()),
-        place(
-            rows(),
-            4,
-            (0, 13, 24, 9),
-            "Valves",
-            "Each valve with its newest values, the worst alarm first. Normal: no priority, position at its command. "
-            "To do: click the tag of what stands out.",
-            Query(sql.VALVES),
-            nothing="This site has no active valve.",
-        )
-        .override_by_name(
-            "Tag", link("This valve", variables.url(valve.UID, site="${site}", asset="${__data.fields.Asset}"))
-        )
-        .override_by_name("Priority", [*words(PRIORITIES), *wide(90)])
-        .override_by_name("Position", [*in_unit("percent", 0), *gauge(((None, GREY),), 0, 100)])
-        .override_by_name("Command", [*in_unit("percent", 0), *gauge(((None, PALE),), 0, 100)])
-        .override_by_name("Flow", in_unit("suffix: m³/h", 1))
-        .override_by_name("Inlet", in_unit("suffix: bar", 2))
-        .override_by_name("Outlet", in_unit("suffix: bar", 2))
-        .override_by_name("Torque", in_unit("suffix: Nm", 1))
-        .override_by_name("Contact", words(CONTACT))
-        .override_by_name("Asset", hidden()),
+        linked(
+            place(
+                rows(),
+                3,
+                (0, 4, 24, 9),
+                "Pumps",
+                "Each pump with its newest values, the worst alarm first. Normal: no priority, zone A or B (up to 5.1 "
+                "mm/s), bearing up to 71 °C. To do: click the tag of what stands out.",
+                Query(sql.PUMPS),
+                nothing="This site has no active pump.",
+            )
+            .override_by_name("Priority", [*words(PRIORITIES), *wide(90)])
+            .override_by_name("Running", words({"1": ("runs", "transparent"), "0": ("stands still", PALE)}))
+            .override_by_name("Flow", measured_in("Flow", FLOW_UNIT))
+            .override_by_name("Suction", measured_in("Suction", PRESSURE_UNIT))
+            .override_by_name("Discharge", measured_in("Discharge", PRESSURE_UNIT))
+            .override_by_name("Power", in_unit("suffix: kW", 1))
+            .override_by_name(
+                "Vibration", [*in_unit("suffix: mm/s", 1), *gauge(((None, GREY), (5.1, LOOK), (8.5, ACT)), 0, 12)]
+            )
+            .override_by_name("Bearing", [*in_unit("celsius", 0), *badge(((None, GREY), (71, LOOK), (82, ACT)))])
+            .override_by_name("Contact", words(CONTACT)),
+            "${site}",
+        ),
+        linked(
+            place(
+                rows(),
+                4,
+                (0, 13, 24, 9),
+                "Valves",
+                "Each valve with its newest values, the worst alarm first. Normal: no priority, position at its "
+                "command. To do: click the tag of what stands out.",
+                Query(sql.VALVES),
+                nothing="This site has no active valve.",
+            )
+            .override_by_name("Priority", [*words(PRIORITIES), *wide(90)])
+            .override_by_name("Position", [*in_unit("percent", 0), *gauge(((None, GREY),), 0, 100)])
+            .override_by_name("Command", [*in_unit("percent", 0), *gauge(((None, PALE),), 0, 100)])
+            .override_by_name("Flow", measured_in("Flow", FLOW_UNIT))
+            .override_by_name("Inlet", measured_in("Inlet", PRESSURE_UNIT))
+            .override_by_name("Outlet", measured_in("Outlet", PRESSURE_UNIT))
+            .override_by_name("Torque", in_unit("suffix: Nm", 1))
+            .override_by_name("Contact", words(CONTACT)),
+            "${site}",
+        ),
     ]
 
 
 def _banded(unit: str) -> timeseries.Panel:
     """A trend in its grey band. Buckets are hours, or days in long time ranges."""
-    return trend(unit).insert_nulls(_DAY).override_by_name("p5", band_edge()).override_by_name("p95", band_edge("p5"))
+    banded = trend("none").axis_label(unit).insert_nulls(_DAY)
+    return banded.override_by_name("p5", band_edge()).override_by_name("p95", band_edge("p5"))
 
 
 def _process() -> list[Builder[Panel]]:
     return [
         place(
-            _banded("suffix: bar"),
+            _banded(PRESSURE_UNIT),
             5,
             (0, 22, 12, 8),
             "Discharge pressure",
@@ -160,7 +158,7 @@ def _process() -> list[Builder[Panel]]:
             nothing=_NOTHING,
         ),
         place(
-            _banded("suffix: bar"),
+            _banded(PRESSURE_UNIT),
             6,
             (12, 22, 12, 8),
             "District pressure",
@@ -171,7 +169,7 @@ def _process() -> list[Builder[Panel]]:
             nothing=_NOTHING,
         ),
         place(
-            _banded("suffix: m³/h"),
+            _banded(FLOW_UNIT),
             7,
             (0, 30, 12, 8),
             "Pumped",
@@ -182,7 +180,7 @@ def _process() -> list[Builder[Panel]]:
             nothing=_NOTHING,
         ),
         place(
-            _banded("suffix: m³/h"),
+            _banded(FLOW_UNIT),
             8,
             (12, 30, 12, 8),
             "Through valves",
@@ -192,7 +190,7 @@ def _process() -> list[Builder[Panel]]:
             nothing=_NOTHING,
         ),
         place(
-            trend("suffix: m³/h").insert_nulls(_DAY),
+            trend("none").axis_label(FLOW_UNIT).insert_nulls(_DAY),
             9,
             (0, 38, 12, 8),
             "Balance",

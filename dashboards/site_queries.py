@@ -9,7 +9,7 @@ S608 is off for this file: what is put together here are fragments of our own; v
 
 from __future__ import annotations
 
-from dashboards.query import AREA, IN_AREAS, IN_SITES, TAG, AssetKind
+from dashboards.query import AREA, ASSET_COLUMNS, FACTORS, FLOW, IN_AREAS, IN_SITES, TAG, AssetKind
 
 _HERE = f"d.status = 'active' AND {IN_SITES} AND {IN_AREAS}"
 
@@ -41,7 +41,11 @@ WHERE l.device_id = d.device_id AND m.name IN ({metrics})
 
 
 def _newest(*metrics: str) -> str:
-    columns = ", ".join(f"max(l.value) FILTER (WHERE m.name = '{metric}') AS {metric}" for metric in metrics)
+    columns = ", ".join(
+        f"max(l.value) FILTER (WHERE m.name = '{metric}')"
+        f"{f' * {FACTORS[metric]}' if metric in FACTORS else ''} AS {metric}"
+        for metric in metrics
+    )
     return _NEWEST.format(columns=columns, metrics=", ".join(f"'{metric}'" for metric in metrics)).strip()
 
 
@@ -57,7 +61,7 @@ PUMPS = f"""
 SELECT {TAG} AS "Tag", {AREA} AS "Area", w.worst AS "Priority", n.running AS "Running", n.flow AS "Flow",
        n.suction_pressure AS "Suction", n.pressure AS "Discharge", n.power AS "Power", n.vibration AS "Vibration",
        n.bearing_temperature AS "Bearing", replace(COALESCE(c.state, 'never_heard'), '_', ' ') AS "Contact",
-       d.device_id::text AS "Asset"
+       {ASSET_COLUMNS}
 FROM device d LEFT JOIN contact c ON c.device_id = d.device_id
 CROSS JOIN LATERAL ({_newest("running", "flow", "suction_pressure", "pressure", "power", "vibration", "bearing_temperature")}) n
 CROSS JOIN LATERAL ({_ALARMS}) w
@@ -70,7 +74,7 @@ VALVES = f"""
 SELECT {TAG} AS "Tag", {AREA} AS "Area", w.worst AS "Priority", n.position AS "Position",
        n.position_command AS "Command", n.flow AS "Flow", n.pressure AS "Inlet", n.outlet_pressure AS "Outlet",
        n.torque AS "Torque", replace(COALESCE(c.state, 'never_heard'), '_', ' ') AS "Contact",
-       d.device_id::text AS "Asset"
+       {ASSET_COLUMNS}
 FROM device d LEFT JOIN contact c ON c.device_id = d.device_id
 CROSS JOIN LATERAL ({_newest("position", "position_command", "flow", "pressure", "outlet_pressure", "torque")}) n
 CROSS JOIN LATERAL ({_ALARMS}) w
@@ -102,6 +106,7 @@ GROUP BY 1
 
 def _band(kind: AssetKind, metric: str, aggregate: str, column: str) -> str:
     """A trend within the band from the 5th to the 95th percentile of the time range and the four weeks before it."""
+    factor = FACTORS[metric]
     return f"""
 WITH b AS ({_buckets(kind, metric, aggregate, "$__timeFrom()::timestamptz - interval '28 days'")}),
 usual AS (
@@ -109,7 +114,7 @@ usual AS (
            percentile_cont(0.95) WITHIN GROUP (ORDER BY value) AS high
     FROM b GROUP BY slot
 )
-SELECT b.at AS "time", u.low AS "p5", u.high AS "p95", b.value AS "{column}"
+SELECT b.at AS "time", u.low * {factor} AS "p5", u.high * {factor} AS "p95", b.value * {factor} AS "{column}"
 FROM b JOIN usual u ON u.slot = b.slot
 WHERE $__timeFilter(b.at)
 ORDER BY 1
@@ -127,8 +132,8 @@ _FROM = "$__timeFrom()::timestamptz"
 BALANCE = f"""
 WITH pumped AS ({_buckets("pump", "flow", "sum", _FROM)}),
 delivered AS ({_buckets("valve", "flow", "sum", _FROM)})
-SELECT COALESCE(p.at, v.at) AS "time", p.value AS "Pumped", v.value AS "Through valves",
-       p.value - v.value AS "Difference"
+SELECT COALESCE(p.at, v.at) AS "time", p.value * {FLOW} AS "Pumped", v.value * {FLOW} AS "Through valves",
+       (p.value - v.value) * {FLOW} AS "Difference"
 FROM pumped p FULL JOIN delivered v ON v.at = p.at
 ORDER BY 1
 """

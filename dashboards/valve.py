@@ -20,10 +20,11 @@ from dashboards.panels import (
     history,
     in_unit,
     limit_line,
+    measured_in,
     place,
     points,
 )
-from dashboards.query import Query
+from dashboards.query import FLOW_UNIT, PRESSURE_UNIT, Query
 
 UID = "headworks-valve"
 _NOTHING = "No good readings in this time range."
@@ -39,7 +40,15 @@ def build() -> Dashboard:
             "limits, by the nameplate where it has them. Beyond three days trends are hourly means.",
             ["isa-101-level-3"],
         )
-        .variables([variables.data_source(), variables.sites(), variables.areas(), variables.asset("valve")])
+        .variables(
+            [
+                variables.data_source(),
+                variables.sites(),
+                variables.areas(),
+                variables.asset("valve"),
+                *variables.hidden(),
+            ]
+        )
         .annotations(variables.alarms(ASSET_DEVICES))
     )
     for panel in (*_now(), *_travel(), *_flow()):
@@ -63,9 +72,9 @@ def _now() -> list[Builder[Panel]]:
         )
         .override_by_name("Position", in_unit("percent", 1))
         .override_by_name("Command", in_unit("percent", 1))
-        .override_by_name("Inlet", in_unit("suffix: bar", 2))
-        .override_by_name("Outlet", in_unit("suffix: bar", 2))
-        .override_by_name("Flow", in_unit("suffix: m³/h", 1))
+        .override_by_name("Inlet", measured_in("Inlet", PRESSURE_UNIT))
+        .override_by_name("Outlet", measured_in("Outlet", PRESSURE_UNIT))
+        .override_by_name("Flow", measured_in("Flow", FLOW_UNIT))
         .override_by_name("Torque", in_unit("suffix: Nm", 1))
         .override_by_name("As of", in_unit("dateTimeFromNow")),
         place(
@@ -81,11 +90,11 @@ def _now() -> list[Builder[Panel]]:
             nothing="No good readings of position, flow and pressure in this time range.",
         )
         .override_by_name("Time closed", in_unit("percent", 0))
-        .override_by_name("Flow while closed", in_unit("suffix: m³/h", 2))
+        .override_by_name("Flow while closed", measured_in("Flow while closed", FLOW_UNIT))
         .override_by_name(
             "Of rated capacity", [*in_unit("percent", 2), *coloured(((None, PALE), (0.1, LOOK), (0.5, ACT)))]
         )
-        .override_by_name("Downstream rise", in_unit("suffix: bar/h", 3)),
+        .override_by_name("Downstream rise", measured_in("Downstream rise", f"{PRESSURE_UNIT}/h")),
         alarms(4, (0, 7, 24, 6)),
     ]
 
@@ -192,7 +201,7 @@ def _flow() -> list[Builder[Panel]]:
         .override_by_name("Look below", limit_line(LOOK))
         .override_by_name("Choked below", limit_line(ACT)),
         place(
-            history("suffix: bar"),
+            history("none").axis_label(PRESSURE_UNIT),
             13,
             (8, 39, 8, 8),
             "Inlet and outlet pressure",
@@ -202,7 +211,7 @@ def _flow() -> list[Builder[Panel]]:
             nothing=_NOTHING,
         ).override_by_name("90 % of PN", limit_line(ACT)),
         place(
-            history("suffix: m³/h"),
+            history("none").axis_label(FLOW_UNIT),
             14,
             (16, 39, 8, 8),
             "Flow",

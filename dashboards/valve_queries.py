@@ -8,7 +8,8 @@ S608 is off for this file: what is put together here are fragments of our own; v
 from __future__ import annotations
 
 from dashboards.history import design, history, latest, limit, nameplate, pivoted, series
-from dashboards.query import ASSET
+from dashboards.query import ASSET, PRESSURE
+from dashboards.query import FLOW as SHOWN_FLOW
 
 NAMEPLATE = nameplate({"DN": "dn", "PN": "pn", "Kv": "kv", "Stroke time": "stroke_time"})
 
@@ -73,9 +74,9 @@ closed AS (
     WHERE d.device_id = {ASSET} AND p.position_command <= 0.5 AND p.position <= 0.5
 )
 SELECT (100.0 * count(c.at) / NULLIF((SELECT count(position) FROM p), 0))::double precision AS "Time closed",
-       COALESCE(avg(GREATEST(c.flow, 0)), 0) AS "Flow while closed",
+       COALESCE(avg(GREATEST(c.flow, 0)), 0) * {SHOWN_FLOW} AS "Flow while closed",
        COALESCE(100 * avg(GREATEST(c.flow, 0)) / NULLIF(avg(c.capacity), 0), 0) AS "Of rated capacity",
-       COALESCE(regr_slope(c.outlet_pressure, EXTRACT(epoch FROM c.at)::double precision) * 3600, 0)
+       COALESCE(regr_slope(c.outlet_pressure, EXTRACT(epoch FROM c.at)::double precision) * 3600, 0) * {PRESSURE}
            AS "Downstream rise"
 FROM closed c
 HAVING EXISTS (SELECT FROM p)

@@ -2,7 +2,8 @@
 
 The variables are the same everywhere and are called the same, so that a link can hand them on: `site`, `area`, and
 `asset`, whose value is the registry's number of a device. A number survives a rename, and no name with a quote in it
-can break a query.
+can break a query. Three more are hidden: the units in which the chosen sites read pressures and flows, and where the
+console is. The database knows them, so files from a disk need no editing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from grafana_foundation_sdk.models.dashboard import (
     AnnotationQuery,
     DashboardCursorSync,
     DashboardLinkType,
+    VariableHide,
     VariableOption,
     VariableRefresh,
     VariableSort,
@@ -26,6 +28,7 @@ from devices.alarm import Priority
 TAG = "headworks"
 """On every dashboard of ours: the menu of dashboards finds them by it."""
 
+_CONSOLE = "${console:raw}"
 _HANDED_ON = "var-datasource=${datasource:percentencode}&${__url_time_range}"
 
 
@@ -48,7 +51,13 @@ def board(uid: str, title: str, description: str, tags: list[str]) -> builders.D
                 .tags([TAG])
                 .as_dropdown(True)  # noqa: FBT003
                 .keep_time(True)  # noqa: FBT003
-                .include_vars(True)  # noqa: FBT003
+                .include_vars(True),  # noqa: FBT003
+                builders.DashboardLink("Console")
+                .type(DashboardLinkType.LINK)
+                .icon("bell")
+                .tooltip("Work on alarms: acknowledge, shelve, look up what to do")
+                .url(f"{_CONSOLE}/#/alarms")
+                .target_blank(True),  # noqa: FBT003
             ]
         )
     )
@@ -77,6 +86,15 @@ def areas() -> builders.QueryVariable:
 def asset(kind: AssetKind) -> builders.QueryVariable:
     """One pump or valve of the chosen sites and areas."""
     return _query("asset", kind.capitalize(), sql.assets(kind))
+
+
+def hidden() -> list[builders.QueryVariable]:
+    """Units and console; last, as they depend on the sites that are chosen."""
+    return [
+        _query("pressure_unit", "Unit of pressure", sql.unit("pressure")).hide(VariableHide.HIDE_VARIABLE),
+        _query("flow_unit", "Unit of flow", sql.unit("flow")).hide(VariableHide.HIDE_VARIABLE),
+        _query("console", "Console", sql.CONSOLE).hide(VariableHide.HIDE_VARIABLE),
+    ]
 
 
 def _query(name: str, label: str, query: str) -> builders.QueryVariable:
@@ -120,7 +138,18 @@ def _alarms(priority: Priority, colour: str, where: str) -> builders.AnnotationQ
 def url(uid: str, **values: str) -> str:
     """The address of a dashboard of ours, with the time range, the database and other variables handed on.
 
-    A value is a Grafana expression such as `${__data.fields.Asset}`; it is encoded here.
+    `uid` and the values may be Grafana expressions such as `${__data.fields.Asset}`; values are encoded here.
     """
     given = "".join(f"&var-{name}={value.removesuffix('}')}:percentencode}}" for name, value in values.items())
-    return f"/d/{uid}/{uid.removeprefix('headworks-')}?{_HANDED_ON}{given}"
+    return f"/d/{uid}?{_HANDED_ON}{given}"
+
+
+def asset_url(site: str) -> str:
+    """The dashboard of a row's asset; the row has `query.ASSET_COLUMNS`, and `site` is where its site's name is."""
+    return url("headworks-${__data.fields.Board}", site=site, asset="${__data.fields.Asset}")
+
+
+CONSOLE_ASSET = f"{_CONSOLE}/#/assets/${{__data.fields.Device:percentencode}}"
+"""The console's page of a row's asset."""
+CONSOLE_ALARM = f"{_CONSOLE}/#/alarms/${{__data.fields.Number:percentencode}}"
+"""The console's list with a row's alarm open."""

@@ -7,6 +7,8 @@ S608 is off for this file: what is put together here are fragments of our own; v
 
 from __future__ import annotations
 
+from typing import Literal
+
 from dashboards.query import AREA, IN_AREAS, IN_SITES, SITE, TAG, AssetKind
 from devices.alarm import Priority
 
@@ -25,6 +27,26 @@ SELECT DISTINCT {AREA} AS __text, {AREA} AS __value FROM device d WHERE {IN_SITE
 UNION
 SELECT '(no area)', '(no area)' WHERE NOT EXISTS (SELECT FROM device d WHERE {IN_SITES})
 ORDER BY 1
+"""
+
+
+CONSOLE = """
+SELECT 'console' AS __text, COALESCE(
+    (SELECT p.console_url FROM platform_instance p ORDER BY p.seen_at DESC LIMIT 1), 'http://127.0.0.1:8080') AS __value
+"""
+
+
+def unit(quantity: Literal["pressure", "flow"]) -> str:
+    """One row: the unit that all chosen sites read; where they differ, or none was said, the one that is stored. The
+    value is how many of it are one of that."""
+    return f"""
+SELECT u.unit AS __text, u.factor::text AS __value
+FROM (
+    SELECT CASE WHEN count(DISTINCT COALESCE(s.{quantity}_unit, '')) = 1 THEN min(s.{quantity}_unit) END AS unit
+    FROM (SELECT DISTINCT d.site FROM device d WHERE {IN_SITES}) d LEFT JOIN site s ON s.site = d.site
+) c JOIN display_unit u ON u.quantity = '{quantity}' AND (u.unit = c.unit OR u.factor = 1)
+ORDER BY (u.unit = c.unit) DESC NULLS LAST
+LIMIT 1
 """
 
 

@@ -67,6 +67,7 @@ _ALL = [
     Metric("rsrp", "dBm", "NB-IoT reference signal received power (NRSRP, −156 … −44)"),
     Metric("snr", "dB", "Signal to noise ratio"),
     Metric("coverage_level", "1", "NB-IoT coverage enhancement level (0, 1, 2)"),
+    Metric("cell_id", "1", "E-UTRAN cell that serves the device (28 bits: base station × 256 + sector)"),
     Metric("connected", "1", "1 while the device says that it is on line, else 0 (Sparkplug: birth and death)"),
     Metric("enclosure_open", "1", "1 while the enclosure is open (tamper contact)"),
 ]

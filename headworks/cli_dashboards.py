@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -13,14 +14,30 @@ from rich.console import Console
 
 from dashboards.__main__ import files
 from dashboards.grafana import OUR_VERSION, Grafana, GrafanaError
+from dashboards.language import LANGUAGES, Language
 from dashboards.push import DATA_SOURCE_UID, data_source, exported, plan, plugin, prepared, shown
 
 app = typer.Typer(help="Dashboards: push them to Grafana, export them to files.", no_args_is_help=True)
 out = Console(highlight=False, soft_wrap=True)
 
 
-def _boards() -> dict[str, Mapping[str, object]]:
-    return {name: json.loads(text) for name, text in files().items()}
+class Words(StrEnum):
+    """Which languages; `both` are two folders beside each other."""
+
+    EN = "en"
+    ZH = "zh"
+    BOTH = "both"
+
+
+Chosen = Annotated[Words, typer.Option(help="English, Chinese, or both beside each other in a folder each")]
+
+
+def _boards(chosen: Words) -> dict[Language, dict[str, Mapping[str, object]]]:
+    return {
+        language: {name: json.loads(text) for name, text in files(language).items()}
+        for language in LANGUAGES
+        if chosen in (language, Words.BOTH)
+    }
 
 
 def _fail(message: str) -> typer.Exit:
@@ -47,6 +64,7 @@ def push(
         ),
     ] = None,
     plain: Annotated[bool, typer.Option(help="The database has no TimescaleDB")] = False,  # noqa: FBT002
+    language: Chosen = Words.EN,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, change nothing")] = False,  # noqa: FBT002
 ) -> None:
     """Bring data source, folder and dashboards of a Grafana up to date. What is as it should be is left alone."""
@@ -63,7 +81,10 @@ def push(
                 out.print(
                     f"There is no data source ‘{DATA_SOURCE_UID}’ yet: give --database-url, or choose another one."
                 )
-            boards = [prepared(board, plugin(asked)) for board in _boards().values()]
+            boards = {
+                spoken: [prepared(board, plugin(asked)) for board in named.values()]
+                for spoken, named in _boards(language).items()
+            }
             changes = 0
             for change in plan(grafana, source, boards, f"headworks {version('headworks')}"):
                 changes += 1
@@ -83,10 +104,17 @@ def push(
 
 
 @app.command()
-def export(directory: Annotated[Path, typer.Argument(help="Where to; it is made if it is not there")]) -> None:
-    """Write the dashboards as files for Grafana's Dashboards, New, Import."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, board in _boards().items():
-        path = directory / name
+def export(
+    directory: Annotated[Path, typer.Argument(help="Where to; it is made if it is not there")],
+    language: Chosen = Words.EN,
+) -> None:
+    """Write the dashboards as files for Grafana's Dashboards, New, Import; of both languages in a folder each."""
+    several = _boards(language)
+    for path, board in (
+        (directory / spoken / name if len(several) > 1 else directory / name, board)
+        for spoken, named in several.items()
+        for name, board in named.items()
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(exported(board), indent=2, ensure_ascii=False) + "\n", "utf-8")
         out.print(str(path), markup=False)

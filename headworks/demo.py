@@ -39,9 +39,12 @@ from simulators.run import Config, Progress, simulate
 from simulators.truth import Truth, read_truth
 from storage import audit, journal, registry
 from storage.database import Server, connect
+from storage.display import SiteDisplay, set_display
 
 out = Console(highlight=False)
 
+PLACES = {"Nanxi": (28.33, 120.75), "Oubei": (28.05, 120.66), "Shangtang": (28.16, 120.69)}
+"""Where the places that the demo's sites are named after lie, degrees north and east, for the map."""
 _PATIENCE = 60.0
 """Seconds to wait for the last readings to be stored and judged."""
 _GRACE = 30 * MINUTE
@@ -102,6 +105,8 @@ def _play(found: Servers, folder: Path, *, seconds: float, seed: int, begin: flo
     plant = build(seed)
     with connect(found.database_url) as connection:
         registry.register(connection, [asset.device for asset in plant.assets], shipped_profiles())
+        for site in {asset.device.site for asset in plant.assets} & PLACES.keys():
+            set_display(connection, site, SiteDisplay(*PLACES[site]))
     out.print(f"{database.edition} {database.version}, {found.broker}; {len(plant.assets)} devices, seed {seed}")
     end = clock.now() // MINUTE * MINUTE
     with _platform(found, folder) as coap_port:

@@ -27,6 +27,7 @@ from devices.profile import Profile
 from headworks import clock
 from headworks.api.context import Context, Ports
 from headworks.credentials import Credentials
+from headworks.heartbeat import heartbeat
 from headworks.http import HttpDoor
 from headworks.judging import Journal
 from headworks.profiles import load_profile_files
@@ -43,7 +44,7 @@ from ingest.pipeline import Done, Pipeline
 from ingest.sparkplug import SparkplugHost
 from ingest.topics import FILTERS
 from storage.database import Server, connect, server
-from storage.maintenance import Keep
+from storage.maintenance import TASKS, Keep
 from storage.migrate import migrate
 from storage.registry import find, sync_metrics
 from storage.spool import Spool, SpoolTakenError
@@ -171,6 +172,7 @@ class Platform:
         self._upkeep = Upkeep(
             self._upkeeping,
             Keep(settings.keep_readings_days, settings.keep_uplinks_days, settings.keep_quarantine_days),
+            (*TASKS, heartbeat(settings, clock.now(), self._spool, lambda: self._engine.failing)),
         )
         self._http = HttpDoor(
             settings.http_host,

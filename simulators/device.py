@@ -22,7 +22,7 @@ MQTT_PAYLOAD = 16 * 1024
 """What the buffers of NB-IoT modems with MQTT inside take."""
 
 # Sent with the last sample of a report only: they hardly change, and each byte costs battery.
-_SLOW = frozenset({"battery", "battery_voltage", "rsrp", "snr", "coverage_level", "temperature", "voltage"})
+_SLOW = frozenset({"battery", "battery_voltage", "rsrp", "snr", "coverage_level", "cell_id", "temperature", "voltage"})
 _STATES = frozenset({"running", "enclosure_open"})
 """Sent as booleans."""
 _EVENTS = frozenset({"enclosure_open"})

@@ -50,6 +50,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "rsrp": Instrument("dBm", 1.0, 0),
     "snr": Instrument("dB", 1.0, 0),
     "coverage_level": Instrument("count", 1.0, 0),
+    "cell_id": Instrument("count", 1.0, 0),
     "enclosure_open": Instrument("count", 1.0, 0),
 }
 """By metric. Accuracies are those of ordinary field instruments: 0.2 % transmitters, 0.4 % flow meters."""

@@ -29,5 +29,7 @@ def status(seed: int, tag: str, times: Integers, collapse: Floats, opened: Float
         "rsrp": rsrp,
         "snr": np.clip((rsrp + 118.0) * 0.7, -12.0, 25.0),
         "coverage_level": np.where(rsrp > _COVERAGE_1, 0.0, np.where(rsrp > _COVERAGE_2, 1.0, 2.0)),
+        # One base station of three sectors; a device that is built in stays in its own.
+        "cell_id": np.full(len(times), 0x1A2B3 * 256 + 1 + int(choice(seed, f"{tag}/cell", 0.0, 3.0)), np.float64),
         "enclosure_open": np.where(opened > 0.0, 1.0, 0.0),
     }

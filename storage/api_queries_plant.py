@@ -56,20 +56,17 @@ def sites(connection: Connection) -> list[SiteRow]:
 def set_time_zone(connection: Connection, site: str, time_zone: str | None) -> None:
     """Say where a site's clock stands (a name of the IANA database); None takes it back."""
     with unavailable():
-        if time_zone is None:
-            connection.execute("DELETE FROM site WHERE site = %s", (site,))
-        else:
-            connection.execute(
-                "INSERT INTO site (site, time_zone) VALUES (%s, %s)"
-                " ON CONFLICT (site) DO UPDATE SET time_zone = excluded.time_zone",
-                (site, time_zone),
-            )
+        connection.execute(
+            "INSERT INTO site (site, time_zone) VALUES (%s, %s)"
+            " ON CONFLICT (site) DO UPDATE SET time_zone = excluded.time_zone",
+            (site, time_zone),
+        )
 
 
 def time_zones(connection: Connection) -> dict[str, str]:
     """The time zone of each site that has one."""
     with unavailable():
-        rows = connection.execute("SELECT site, time_zone FROM site").fetchall()
+        rows = connection.execute("SELECT site, time_zone FROM site WHERE time_zone IS NOT NULL").fetchall()
     return {str(site): str(zone) for site, zone in rows}
 
 

@@ -8,6 +8,7 @@ all sites or of one asset, as the dashboard does at first. Takes a few minutes a
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -109,15 +110,17 @@ def figures(connection: Connection, console: Console) -> list[Figure]:
     for text in files().values():
         board = json.loads(text)
         for days, limit in LIMITS.items():
-            slowest, name = 0.0, ""
+            slowest, name, work = 0.0, "", 0.0
             for title, sql in _queries(board, connection, now, days):
-                spent = _p95(connection, sql)
+                spent, cpu = _p95(connection, sql)
                 if spent > limit / 2:
-                    console.print(f"    {board['title']}: {title}, {days} d: {spent:.0f} ms")
+                    console.print(f"    {board['title']}: {title}, {days} d: {spent:.0f} ms, CPU {cpu:.0f} ms")
                 if spent > slowest:
                     slowest, name = spent, title
+                work = max(work, cpu)
             label = f"{board['uid'].replace('headworks-', 'dashboard_')}_{days}d"
-            found.append(Figure(label, slowest, "ms p95", limit, f"the limit; the slowest is “{name}”"))
+            why = f"the limit; the slowest is “{name}”; no query takes more than {work:.0f} ms of CPU"
+            found.append(Figure(label, slowest, "ms p95", limit, why))
     return found
 
 
@@ -137,15 +140,24 @@ def _queries(board: dict[str, Any], connection: Connection, now: Instant, days: 
         yield one["name"], expand(one["target"]["rawSql"], time_range, chosen, interval=HOUR).sql.encode()
 
 
-def _p95(connection: Connection, sql: bytes) -> float:
+def _p95(connection: Connection, sql: bytes) -> tuple[float, float]:
+    """Milliseconds until the answer is here, and of CPU that the server's process spends on it: on a machine that has
+    other work, too, the second says what a query costs. What parallel workers spend is not in it."""
     times = []
+    began = _cpu(connection)
     for number in range(REPEATS + 2):
         begin = time.perf_counter()
         connection.execute(sql).fetchall()
         times.append((time.perf_counter() - begin) * 1e3)
         if number == 2 and min(times) > 1_000:  # far too slow: the rest would say the same
             break
-    return statistics.quantiles(times[2:], n=20)[-1] if len(times) > 4 else max(times)
+    cpu = (_cpu(connection) - began) / len(times)
+    return (statistics.quantiles(times[2:], n=20)[-1] if len(times) > 4 else max(times)), cpu
+
+
+def _cpu(connection: Connection) -> float:
+    fields = Path(f"/proc/{connection.info.backend_pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") * 1e3
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from alerts.engine import Engine
 from alerts.rules import shipped_rules
 from devices.model import DAY, HOUR, Instant, Reading, Transport, Uplink
 from devices.profile import shipped_profiles
+from headworks.demo import PLACES
 from headworks.judging import definition
 from ingest.translate import translate
 from simulators.device import manner, uplinks
@@ -20,6 +21,7 @@ from simulators.plant import build
 from simulators.schedule import schedule
 from storage import aggregates, journal, lifecycle, maintenance, registry
 from storage.database import connect
+from storage.display import PlatformState, SiteDisplay, platform_seen, set_display
 from storage.writer import Writer
 
 BATCH = 1_000
@@ -46,6 +48,9 @@ def play(url: str, end: Instant, seed: int = 1) -> set[str]:
     with connect(url) as connection:
         registry.register(connection, plant_devices := list(devices.values()), profiles)
         lifecycle.define(connection, [*map(definition, rules), *definitions()])
+        for site in sorted({device.site for device in plant_devices}):
+            set_display(connection, site, SiteDisplay(*PLACES[site]))
+        platform_seen(connection, PlatformState("", "0", "http://127.0.0.1:8080", end - DAY), end)
     writer = Writer(url)
     try:
         for first in range(0, len(sent), BATCH):

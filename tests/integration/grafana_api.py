@@ -106,6 +106,10 @@ class GrafanaApi:
         assert board["id"] is None
         version = self.boards.get(board["uid"], {"dashboard": {"version": 0}})["dashboard"]["version"] + 1
         number = len(self.boards) + 1
-        meta = {"folderUid": body["folderUid"], "folderTitle": "Headworks", "version": version}
+        meta = {
+            "folderUid": body["folderUid"],
+            "folderTitle": self.folders[body["folderUid"]]["title"],
+            "version": version,
+        }
         self.boards[board["uid"]] = {"dashboard": board | {"id": number, "version": version}, "meta": meta}
         return 200, {"status": "success", "version": version}

@@ -62,6 +62,7 @@ def _requests() -> list[Request]:
 REQUESTS = {request.name: request for request in _requests()}
 
 TIME, TEXT, NUMBER, COUNT = "timestamptz", "text", "float8", "int8"
+LINKED = {"Asset": TEXT, "Device": TEXT, "Board": TEXT}
 COLUMNS = {
     "Active alarms": {"High": COUNT, "Medium": COUNT, "Low": COUNT},
     "To acknowledge": {"To acknowledge": COUNT},
@@ -76,6 +77,28 @@ COLUMNS = {
         "Since": TIME,
         "Lasting": NUMBER,
         "Rule": TEXT,
+        "Number": TEXT,
+        **LINKED,
+    },
+    "Map": {
+        "Site": TEXT,
+        "Latitude": NUMBER,
+        "Longitude": NUMBER,
+        "Devices": COUNT,
+        "State": COUNT,
+        "Alarms": COUNT,
+        "Not heard of": COUNT,
+    },
+    "Yesterday against the last weeks": {
+        "Site": TEXT,
+        "Pumped": NUMBER,
+        "Pumped, change": NUMBER,
+        "Energy": NUMBER,
+        "Energy, change": NUMBER,
+        "District pressure": NUMBER,
+        "District pressure, change": NUMBER,
+        "Alarms": NUMBER,
+        "Alarms, change": NUMBER,
     },
     "Sites": {
         "Site": TEXT,
@@ -96,6 +119,7 @@ COLUMNS = {
         "Age": NUMBER,
         "Expected every": NUMBER,
         "Last contact": TIME,
+        **LINKED,
     },
     "Pressure": {"time": TIME, "metric": TEXT, "value": NUMBER},
     "Flow": {"time": TIME, "metric": TEXT, "value": NUMBER},
@@ -106,6 +130,7 @@ COLUMNS = {
         "Zone": TEXT,
         "Quality": TEXT,
         "As of": TIME,
+        **LINKED,
     },
     "Lowest battery": {
         "Tag": TEXT,
@@ -114,6 +139,7 @@ COLUMNS = {
         "Signal": NUMBER,
         "Coverage level": NUMBER,
         "As of": TIME,
+        **LINKED,
     },
     "Readings stored per hour": {"time": TIME, "Readings": NUMBER},
     "Uplinks per hour": {"time": TIME, "metric": TEXT, "value": COUNT},
@@ -121,6 +147,9 @@ COLUMNS = {
     "High alarms": {"time": TIME, "timeend": TIME, "text": TEXT, "tags": TEXT},
     "Medium alarms": {"time": TIME, "timeend": TIME, "text": TEXT, "tags": TEXT},
     "variable site": {"__text": TEXT, "__value": TEXT},
+    "variable pressure_unit": {"__text": TEXT, "__value": TEXT},
+    "variable flow_unit": {"__text": TEXT, "__value": TEXT},
+    "variable console": {"__text": TEXT, "__value": TEXT},
 }
 
 # (tag, kind, site, minutes since its last uplink or None, status); every device is expected every 10 minutes.
@@ -158,6 +187,8 @@ FROM device d, metric m WHERE m.name IN ('battery', 'rsrp', 'coverage_level') AN
 INSERT INTO latest_pack
 SELECT device_id, max(measured_at), array_agg(metric_id), array_agg(measured_at), array_agg(value), array_agg(quality)
 FROM newest GROUP BY device_id;
+
+INSERT INTO site (site, latitude, longitude) VALUES ('North', 52.1, 4.3), ('South', 52.4, 4.3);
 
 INSERT INTO alarm (rule, device_id, priority, message, since, raised_at, cleared_at, acked_at, acked_by, retracted, recorded_at)
 SELECT r.rule, d.device_id, r.priority, 'message of ' || r.rule, now() - r.raised - interval '1 minute', now() - r.raised,
@@ -267,7 +298,7 @@ def run(
 
 def expanded(name: str, now: Instant, sites: Sequence[str], *, span: Instant = DAY, timescaledb: bool = True) -> str:
     time_range = TimeRange(now - span, now)
-    variables = {"site": Variable(sites, multi=True)}
+    variables = {"site": Variable(sites, multi=True), "pressure_unit": Variable("1"), "flow_unit": Variable("1")}
     return expand(REQUESTS[name].sql, time_range, variables, interval=HOUR, timescaledb=timescaledb).sql
 
 
@@ -476,6 +507,7 @@ READS_HYPERTABLES = {
     "Sites",
     "Pressure",
     "Flow",
+    "Yesterday against the last weeks",
     "Readings stored per hour",
     "Uplinks per hour",
     "Age of the oldest sample at arrival",

@@ -17,6 +17,9 @@ from psycopg.conninfo import make_conninfo
 from dashboards.__main__ import files
 from dashboards.macros import TimeRange, Variable, expand
 from devices.model import DAY, HOUR, Instant, instant
+from storage.database import connect
+from storage.migrate import migrate
+from storage.registry import sync_metrics
 from tests.integration.demo_day import play
 
 Row = tuple[Any, ...]
@@ -24,12 +27,6 @@ Connection = psycopg.Connection[Row]
 
 BOARDS: dict[str, dict[str, Any]] = {(board := json.loads(text))["uid"]: board for text in files().values()}
 HYPERTABLES = ("reading", "uplink", "hourly_store", "daily_store", "_hyper_", "compress_hyper_")
-NOT_IN_THE_DEMO = {
-    ("headworks-pump", "Alarms"): "the chosen pump",
-    ("headworks-valve", "Alarms"): "the chosen valve",
-}
-"""Filled for the assets that the demo's faults hit; which is chosen below."""
-
 OF_WORDS: set[str] = set()
 """Tables that hold no number."""
 
@@ -75,23 +72,49 @@ def demo_url(postgres_url: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def demo(demo_url: str) -> Iterator[Connection]:
+def end(demo_url: str) -> Instant:
+    """When the day ends, in each database."""
     with psycopg.connect(demo_url, autocommit=True) as connection:
-        row = connection.execute("SELECT now()").fetchone()
-        assert row is not None
-        found: datetime = row[0]
-        called = play(demo_url, instant(found))
+        return _now(connection)
+
+
+def _now(connection: Connection) -> Instant:
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    found: datetime = row[0]
+    return instant(found)
+
+
+@pytest.fixture(scope="module")
+def demo(demo_url: str, end: Instant) -> Iterator[Connection]:
+    with psycopg.connect(demo_url, autocommit=True) as connection:
+        called = play(demo_url, end)
         assert {"pump-dry-run", "valve-seat-passing"} <= called
         connection.execute("ANALYZE")
         yield connection
 
 
 @pytest.fixture(scope="module")
+def plain_demo(postgres_url: str, end: Instant) -> Iterator[Connection]:
+    """The same day in a database without TimescaleDB."""
+    name = f"headworks_boards_plain_{os.getpid()}"
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}"'.encode())
+    url = make_conninfo(postgres_url, dbname=name)
+    with connect(url) as connection:
+        migrate(connection, plain=True)
+        sync_metrics(connection)
+    with psycopg.connect(url, autocommit=True) as connection:
+        play(url, end)
+        connection.execute("ANALYZE")
+        yield connection
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture(scope="module")
 def now(demo: Connection) -> Instant:
-    row = demo.execute("SELECT now()").fetchone()
-    assert row is not None
-    found: datetime = row[0]
-    return instant(found)
+    return _now(demo)
 
 
 def _options(connection: Connection, board: Mapping[str, Any], time_range: TimeRange) -> dict[str, Variable]:
@@ -153,7 +176,11 @@ def faulty(demo: Connection) -> dict[str, str]:
 
 
 def _asset(request: Request, faulty: dict[str, str]) -> dict[str, str]:
-    kind = request.uid.removeprefix("headworks-")
+    return _asset_of(BOARDS[request.uid], faulty)
+
+
+def _asset_of(board: Mapping[str, Any], faulty: dict[str, str]) -> dict[str, str]:
+    kind = board["uid"].removeprefix("headworks-")
     return {"asset": faulty[kind]} if kind in faulty else {}
 
 
@@ -241,6 +268,80 @@ def test_no_query_reads_a_whole_hypertable(request_: Request, days: int, demo: C
             where = f"{scan['Node Type']} on {scan['Relation Name']}"
             assert scan["Node Type"] != "Seq Scan", where
             assert "Index Cond" in scan or "Recheck Cond" in scan, where
+
+
+@pytest.mark.parametrize("name", sorted(files()))
+def test_in_chinese_the_same_rows_come_under_other_names(
+    name: str, demo: Connection, faulty: dict[str, str], now: Instant
+) -> None:
+    """Words differ and nothing else: what is no text is the same to the last bit."""
+    english, chinese = json.loads(files()[name]), json.loads(files("zh")[name])
+    time_range = TimeRange(now - DAY, now)
+    with demo.transaction(force_rollback=True):
+        variables = [_options(demo, board, time_range) for board in (english, chinese)]
+        for chosen in variables:
+            chosen |= {key: Variable(value) for key, value in _asset_of(english, faulty).items()}
+        for pair in zip(english["panels"], chinese["panels"], strict=True):
+            found = [
+                _run(demo, expand(panel["targets"][0]["rawSql"], time_range, chosen, interval=HOUR).sql.encode())
+                for panel, chosen in zip(pair, variables, strict=True)
+            ]
+            assert len(found[1].columns) == len(found[0].columns), "two columns of one name"
+            assert _without_texts(found[0]) == _without_texts(found[1]), pair[0]["title"]
+
+
+def _without_texts(result: Result) -> list[list[Any]]:
+    # Rows of series come in the order of their names.
+    return sorted(
+        ([value for value in row if not isinstance(value, str)] for row in result.rows), key=lambda row: repr(row)
+    )
+
+
+def test_plain_postgresql_answers_every_query_alike(
+    plain_demo: Connection, demo: Connection, faulty: dict[str, str], now: Instant
+) -> None:
+    """The same text on the edition without the extension: columns, types and how many rows."""
+    later = now + HOUR  # the plain one was filled after the other
+    for request in REQUESTS:
+        asset = _asset(request, faulty)
+        sql = [_expanded(connection, request, later, chosen=asset) for connection in (plain_demo, demo)]
+        plain, extended = _run(plain_demo, sql[0]), _run(demo, sql[1])
+        assert plain.columns == extended.columns, request
+        if request.name not in {"Storage", "Upkeep", "From arrival to commit", "Throughput"}:  # as the servers do
+            assert len(plain.rows) == len(extended.rows), request
+        assert bool(plain.rows) == bool(extended.rows), request
+
+
+def test_a_site_is_shown_in_the_units_that_it_reads(demo: Connection, now: Instant) -> None:
+    """kPa and l/s once the site says so: hundred times and a 3.6th, in names as in numbers."""
+    requests = [r for r in REQUESTS if (r.uid, r.name) in {("headworks-site", "Pumps"), ("headworks-site", "Pumped")}]
+    time_range = TimeRange(now - DAY, now)
+    with demo.transaction(force_rollback=True):
+        before = [_run(demo, _expanded(demo, request, now)) for request in requests]
+        demo.execute("UPDATE site SET pressure_unit = 'kPa', flow_unit = 'l/s'")
+        variables = {v["name"]: v for v in BOARDS["headworks-site"]["templating"]["list"]}
+        chosen = _options(demo, BOARDS["headworks-site"], time_range)
+        named = demo.execute(expand(variables["pressure_unit"]["query"], time_range, chosen).sql.encode()).fetchall()
+        after = [_run(demo, _expanded(demo, request, now)) for request in requests]
+    assert named == [("kPa", "100")]
+    (pumps, pumped), (pumps_after, pumped_after) = before, after
+    assert pumps_after.values("Discharge") == pytest.approx([100 * value for value in pumps.values("Discharge")])
+    assert pumps_after.values("Flow") == pytest.approx([value / 3.6 for value in pumps.values("Flow")])
+    assert pumped_after.values("Pumped") == pytest.approx([value / 3.6 for value in pumped.values("Pumped")])
+    assert pumped_after.values("p95") == pytest.approx([value / 3.6 for value in pumped.values("p95")])
+
+
+def test_sites_that_read_different_units_are_shown_together_in_the_stored_ones(demo: Connection, now: Instant) -> None:
+    fleet = {v["name"]: v for v in BOARDS["headworks-fleet"]["templating"]["list"]}
+    time_range = TimeRange(now - DAY, now)
+    with demo.transaction(force_rollback=True):
+        demo.execute("UPDATE device SET site = CASE WHEN device_id % 2 = 0 THEN 'even' ELSE 'odd' END")
+        demo.execute("INSERT INTO site (site, pressure_unit) VALUES ('even', 'psi'), ('odd', 'kPa')")
+        chosen = _options(demo, BOARDS["headworks-fleet"], time_range)
+        for sites, unit in ((["even", "odd"], "bar"), (["even"], "psi"), (["odd"], "kPa"), (["none"], "bar")):
+            chosen["site"] = Variable(sites, multi=True)
+            sql = expand(fleet["pressure_unit"]["query"], time_range, chosen).sql
+            assert [row[0] for row in demo.execute(sql.encode()).fetchall()] == [unit]
 
 
 def test_links_lead_to_the_asset_of_their_row(demo: Connection, now: Instant) -> None:

@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from dashboards.__main__ import files
+from dashboards.language import FOLDERS, LANGUAGES
 from dashboards.query import PLUGIN
 from headworks.settings import Settings
 from ingest.coap_resource import MAX_PAYLOAD
@@ -189,12 +190,15 @@ def test_grafana_finds_its_data_source_and_dashboards() -> None:
     assert "GRAFANA_DATABASE_PASSWORD" in SERVICES["grafana"]["environment"]
     host, _, port = source["url"].partition(":")
     assert (host in SERVICES, port) == (True, "5432")
-    provider = _yaml(DEPLOY / "grafana/provisioning/dashboards/headworks.yaml")["providers"][0]
-    directory = targets[provider["options"]["path"]]
-    assert {path.name for path in directory.iterdir()} == set(files())
+    providers = _yaml(DEPLOY / "grafana/provisioning/dashboards/headworks.yaml")["providers"]
+    ((mounted, directory),) = [(target, path) for target, path in targets.items() if path.name == "json"]
+    assert len(providers) == len(LANGUAGES)
+    for language, provider in zip(LANGUAGES, providers, strict=True):
+        assert (provider["folderUid"], provider["folder"]) == FOLDERS[language]
+        assert provider["options"]["path"] == f"{mounted}/{language}"
+        assert {path.name for path in (directory / language).iterdir()} == set(files(language))
     home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-    assert (directory / Path(home).name).is_file()
-    assert Path(home).parent == Path(provider["options"]["path"])
+    assert home == mounted + "/${GRAFANA_LANGUAGE:-en}/fleet-overview.json"
 
 
 def test_grafana_logs_in_as_the_reader() -> None:
