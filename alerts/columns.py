@@ -1,8 +1,8 @@
-"""Rules with thresholds over a device's past in columns, as array operations. Pure; for backtests.
+"""Rules over a device's past in columns, as array operations. Pure; for backtests.
 
 What comes out is what `alerts.evaluation` would find reading by reading: the same numbers are compared by the same
 IEEE operations, and delays are sums of whole microseconds. Only where a rule turns is anything done sample by sample.
-Rules with windows, other features of the past or physics are not for here (`fits`).
+Rules with physics or with features of the past other than windows are not for here (`fits`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from alerts.evaluation import CompiledRule, Given, Plan, given
 from alerts.expression import Arithmetic, Call, Comparison, Deadbands, Feature, Junction, Negative, Not, Number, Operand
 from alerts.expression import Numeric as Node
 from alerts.expression import Truth as Part
+from alerts.window_columns import KINDS_IN_COLUMNS, Numbers, Times, windowed
 from devices.alarm import Alarm
 from devices.model import Device, Instant, Quality
 
-Times: TypeAlias = "npt.NDArray[np.int64]"
-Numbers: TypeAlias = "npt.NDArray[np.float64]"
 Flags: TypeAlias = "npt.NDArray[np.bool_]"
 
 Column = tuple[Times, Numbers, "npt.NDArray[np.int16]"]
@@ -56,10 +55,12 @@ class _Known(NamedTuple):
 
 
 def fits(node: Part | Node) -> bool:
-    """Whether a condition holds nothing but metrics, given values, arithmetic and comparisons."""
+    """Whether a condition holds nothing but metrics, given values, windows, arithmetic and comparisons."""
     match node:
         case Number() | Operand():
             return True
+        case Feature():
+            return node.kind in KINDS_IN_COLUMNS
         case Negative() | Not():
             return fits(node.operand)
         case Arithmetic() | Comparison():
@@ -68,7 +69,6 @@ def fits(node: Part | Node) -> bool:
             return all(map(fits, node.parts))
         case Call():
             return node.function in _CALLS and all(map(fits, node.arguments))
-    return False
 
 
 def occurrences(plan: Plan, compiled: CompiledRule, device: Device, columns: Mapping[str, Column]) -> list[Alarm]:
@@ -146,7 +146,8 @@ class _Samples:
                 told[compiled.names[metric]] = (at, value) if good.all() else (at[good], value[good])
         times = [at for at, _ in told.values()]
         self.at: Times = np.unique(np.concatenate(times)) if len(times) > 1 else (times or [np.empty(0, np.int64)])[0]
-        self._told = {slot: self._at_samples(*one) for slot, one in told.items()}
+        self._readings = told
+        self._known = {slot: self._at_samples(*one) for slot, one in told.items()}
 
     def _at_samples(self, at: Times, value: Numbers) -> _Known:
         """The newest value at each sample, as long as it stands."""
@@ -167,7 +168,7 @@ class _Samples:
         found[self._given_from :] = self._given.values
         for slot, schedule in self._changing.items():
             found[slot] = schedule.at(int(self.at[sample]))
-        for slot, known in self._told.items():
+        for slot, known in self._known.items():
             found[slot] = float(known.value[sample]) if known.there[sample] else None
         return found
 
@@ -205,18 +206,26 @@ class _Samples:
             case Call():
                 return self._call(node)
             case Feature():
-                raise AssertionError("a rule that reads the past does not fit")
+                return self._window(node)
 
     def _operand(self, node: Operand) -> _Known:
         slot = self._compiled.names[node.name]
         if not node.is_given:
-            return self._told.get(slot) or self._nothing()
+            return self._known.get(slot) or self._nothing()
         schedule = self._changing.get(slot)
         if schedule is None:
             return self._everywhere(self._given.values[slot - self._given_from])
         values = np.array([np.nan if value is None else value for value in schedule.values])
         valid = values[np.searchsorted(np.array(schedule.begins, np.int64), self.at, side="right")]
         return _Known(valid, ~np.isnan(valid))
+
+    def _window(self, node: Feature) -> _Known:
+        slot = self._compiled.names[node.name]
+        if slot not in self._known:
+            told = self._readings.get(self._compiled.names[node.metric], (np.empty(0, np.int64), np.empty(0)))
+            value = windowed(node.kind, node.window, *told, self.at)
+            self._known[slot] = _Known(value, np.isfinite(value))
+        return self._known[slot]
 
     def _call(self, node: Call) -> _Known:
         first, *others = [self._number(argument) for argument in node.arguments]

@@ -19,7 +19,7 @@ from headworks.picture import timeline
 from tests.unit.alerts.plant import PROFILES, PUMP, T0, deliver_at_random, rule, series
 from tests.unit.alerts.test_engine import DELAYS, readings_strategy, rules_strategy
 
-THRESHOLDS = (
+CONDITIONS = (
     "vibration > 5",
     "flow < 5 and not running",
     "not (flow < 5) or power / flow < 1",
@@ -28,6 +28,10 @@ THRESHOLDS = (
     "abs(temperature - bearing_temperature) > 2 or -power < -8",
     "min(power / flow, 3) > 2",
     "flow < design.rated_flow or max(power, 4) * 1e308 > 3 and flow != 4",
+    "avg(vibration, '5m') > 4.37 and running",
+    "stdev(temperature, '1h') > 2.11 or count(flow, '15m') > 6",
+    "max(flow, '20m') - min(flow, '20m') > 4 and span(flow, '20m') > '5m'",
+    "rate(flow, '20m') < -13.7 or slope(power, '30m') > 17.3",
 )
 """With what becomes unknown: divisions by zero, what is not on the nameplate, and what is too large."""
 SITES = {PUMP.identity: PUMP.site}
@@ -56,7 +60,7 @@ def in_columns(readings: list[Reading]) -> dict[str, Column]:
 
 
 @given(
-    st.sampled_from(THRESHOLDS),
+    st.sampled_from(CONDITIONS),
     st.sampled_from(DELAYS),
     st.sampled_from(DELAYS),
     st.sampled_from((0.0, 1.0)),
@@ -64,7 +68,7 @@ def in_columns(readings: list[Reading]) -> dict[str, Column]:
     readings_strategy(),
 )
 @settings(max_examples=300, deadline=None)
-def test_thresholds_in_columns_turn_where_the_engine_turns(
+def test_in_columns_rules_turn_where_the_engine_turns(
     condition: str, on: str, off: str, deadband: float, validity: str | None, readings: list[Reading]
 ) -> None:
     high = {"value": 5, "description": "d"}
