@@ -21,7 +21,7 @@ from typing import NamedTuple
 from alerts.closures import Calculate, Slots, Verdict, calculation, relaxed, strict, why_unknown
 from alerts.expression import Comparison, Feature, Numeric, Operand, Read, operands
 from alerts.quick import Check, Layout, check
-from alerts.rules import Rule
+from alerts.rules import Override, Rule
 from alerts.windows import Room, Window, empty_room, lay_out
 from devices.alarm import Alarm
 from devices.model import HOUR, SECOND, Device, Instant, Quality, Reading
@@ -198,7 +198,10 @@ class Plan:
         self._layout = Layout({slot: w.value for slot, w in self.window_at.items()}, ages_of, NEVER)
         self.normal: tuple[RuleState | None, ...] = (None,) * len(self.rules)
         """The states of rules of which none is active or about to be."""
-        self.types: dict[tuple[float | None, ...], Given] = {}
+        self.types: dict[tuple[object, ...], Given] = {}
+        """What devices with the same entries on their nameplates share, where no set-point is their own."""
+        self.setpoints = tuple(_setpoints(rule, self.slots) for rule in rules if rule.setpoints)
+        self.has_overrides = any(rule.overrides for rule in rules)
         self.shared: dict[bytes, bytes] = {}
         self.memory = Memory(self)
         """The unpacked memory that the devices of this plan take in turns."""
@@ -257,26 +260,47 @@ class Given(NamedTuple):
     schedule: tuple[tuple[tuple[int, Schedule], ...], ...]
 
 
+class _Setpoint(NamedTuple):
+    """A set-point of a rule: its slot, how it comes from the nameplate, and how the overrides of it do."""
+
+    slot: int
+    calculate: Calculate
+    overrides: tuple[tuple[Override, Calculate], ...]
+
+
+def _setpoints(rule: Rule, slots: Slots) -> tuple[_Setpoint, ...]:
+    return tuple(
+        _Setpoint(
+            slots[f"{rule.rule}:setpoint.{name}"],
+            calculation(rule.setpoint(name), slots),
+            tuple((o, calculation(o.setpoint(name), slots)) for o in rule.overrides if name in o.setpoints),
+        )
+        for name in rule.setpoints
+    )
+
+
 def given(plan: Plan, device: Device) -> Given:
     """What a device was given; devices of one type share it."""
+    design = device.design
+    nameplate = tuple([design.get(name) for name in plan.design])
+    if not plan.has_overrides and (known := plan.types.get(nameplate)) is not None:
+        return known
     values: list[float | None] = [None] * len(plan.slots)
-    for name, slot in plan.design.items():
-        values[slot] = _number(device.design.get(name))
+    for slot, value in zip(plan.design.values(), nameplate, strict=True):
+        values[slot] = _number(value)
     schedule: list[tuple[tuple[int, Schedule], ...]] = []
-    for compiled in plan.rules:
-        rule = compiled.rule
+    for setpoints in plan.setpoints:
         changing: list[tuple[int, Schedule]] = []
-        for name in rule.setpoints:
-            slot = plan.slots[f"{rule.rule}:setpoint.{name}"]
-            values[slot] = calculation(rule.setpoint(name), plan.slots)(values)
-            over = [o for o in rule.overrides if name in o.setpoints and o.covers(device)]
+        for slot, calculate, overrides in setpoints:
+            values[slot] = calculate(values)
+            over = [(one, by) for one, by in overrides if one.covers(device)]
             if over:
-                numbers = [values[slot], *(calculation(o.setpoint(name), plan.slots)(values) for o in over)]
-                changing.append((slot, Schedule(tuple(o.valid_from for o in over), tuple(numbers))))
+                numbers = [values[slot], *(by(values) for _, by in over)]
+                changing.append((slot, Schedule(tuple(one.valid_from for one, _ in over), tuple(numbers))))
         if changing:
             schedule.append(tuple(changing))
     found = Given(tuple(values[plan.given_from :]), tuple(schedule))
-    return found if schedule else plan.types.setdefault(found.values, found)
+    return found if schedule else plan.types.setdefault(nameplate, found)
 
 
 class Memory:
