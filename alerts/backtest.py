@@ -1,7 +1,8 @@
 """What rules would have said about the past, and how two sets of rules differ. Pure.
 
-The occurrences come from the very engine that judges live (`alerts.engine`), so that what a backtest says is what live
-would have done on the same readings. Reading the past is the caller's business, as is printing.
+The occurrences come from the very engine that judges live (`alerts.engine`), or, for rules with thresholds alone, from
+array operations that come to the same (`alerts.columns`); so what a backtest says is what live would have done on the
+same readings. Reading the past is the caller's business, as is printing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from alerts.columns import Column, fits
+from alerts.columns import occurrences as by_columns
 from alerts.engine import Engine
+from alerts.evaluation import Plan
+from alerts.groups import VALID_INTERVALS
 from alerts.occurrences import FOREVER
 from alerts.rules import Rule
 from alerts.screening import Range, can_call
@@ -18,6 +23,7 @@ from devices.alarm import Alarm, Priority
 from devices.model import DAY, MINUTE, Device, Instant, Quality, Reading
 from devices.profile import Profile
 
+_QUALITIES = {int(quality): quality for quality in Quality}
 PERIOD: Instant = 10 * MINUTE
 """The period by which ISA-18.2 counts alarms."""
 FLOOD = 10
@@ -28,12 +34,70 @@ def occurrences(
     rules: Sequence[Rule], device: Device, profiles: Mapping[str, Profile], readings: Sequence[Reading]
 ) -> list[Alarm]:
     """Every occurrence of the rules on a device for the complete set of its readings (in any order), oldest first."""
-    engine = Engine(rules, profiles)
+    return _by_engine(Engine(rules, profiles), device, readings)
+
+
+def _by_engine(engine: Engine, device: Device, readings: Sequence[Reading]) -> list[Alarm]:
     # A device that the engine meets for the first time is judged over its whole history; one good reading of each
     # metric is enough to meet it.
     first = {reading.metric: reading for reading in readings if reading.quality >= Quality.UNCERTAIN}
     changes = engine.apply(first.values(), {device.identity: device}, lambda *_: readings, lambda _: ())
+    engine.forget(device.identity)
     return [change.alarm for change in changes]
+
+
+class Backtest:
+    """One set of rules over the past of many devices, of each in columns."""
+
+    def __init__(self, rules: Sequence[Rule], profiles: Mapping[str, Profile]) -> None:
+        self._rules = [rule for rule in rules if rule.group is None]
+        self._profiles = profiles
+        self._plans: dict[tuple[str, str], Plan] = {}
+        self._engines: dict[tuple[str, ...], Engine] = {}
+
+    def rules_for(self, device: Device) -> list[Rule]:
+        """Those that can call on a device, whatever its values are."""
+        profile = self._profiles.get(device.profile)
+        if profile is None:
+            return []
+        fitting = [rule for rule in self._rules if rule.fits(device, profile)]
+        return [rule for rule in fitting if rule.idle(profile.metrics, device.design) is None]
+
+    def occurrences(self, rules: Sequence[Rule], device: Device, columns: Mapping[str, Column]) -> list[Alarm]:
+        """Every occurrence of some of its rules on a device whose past is in these columns, oldest first."""
+        found: list[Alarm] = []
+        others: list[Rule] = []
+        for rule in rules:
+            if fits(rule.parsed.root):
+                plan = self._plan(rule, device.profile)
+                found += by_columns(plan, plan.rules[0], device, columns)
+            else:
+                others.append(rule)
+        if others:
+            found += _by_engine(self._engine(others), device, _readings(others, device, columns))
+        return sorted(found, key=lambda alarm: (alarm.raised_at, alarm.rule))
+
+    def _plan(self, rule: Rule, profile: str) -> Plan:
+        key = (rule.rule, profile)
+        if key not in self._plans:
+            self._plans[key] = Plan([rule], VALID_INTERVALS * self._profiles[profile].reporting.interval)
+        return self._plans[key]
+
+    def _engine(self, rules: Sequence[Rule]) -> Engine:
+        key = tuple(rule.rule for rule in rules)
+        if key not in self._engines:
+            self._engines[key] = Engine(rules, self._profiles)
+        return self._engines[key]
+
+
+def _readings(rules: Sequence[Rule], device: Device, columns: Mapping[str, Column]) -> list[Reading]:
+    """Those that the rules ask for, one by one."""
+    metrics = {metric for rule in rules for metric in rule.parsed.metrics}
+    return [
+        Reading(device.identity, metric, at, value, _QUALITIES[quality])
+        for metric in sorted(metrics & columns.keys())
+        for at, value, quality in zip(*(column.tolist() for column in columns[metric]), strict=True)
+    ]
 
 
 def worth_judging(
@@ -54,6 +118,16 @@ def ranges_of(readings: Iterable[Reading]) -> dict[str, Range]:
         if quality >= Quality.UNCERTAIN:
             low, high = found.get(metric, (value, value))
             found[metric] = (min(low, value), max(high, value))
+    return found
+
+
+def ranges_in(columns: Mapping[str, Column]) -> dict[str, Range]:
+    """The same of columns."""
+    found: dict[str, Range] = {}
+    for metric, (_, value, quality) in columns.items():
+        told = value[quality >= Quality.UNCERTAIN]
+        if len(told):
+            found[metric] = (float(told.min()), float(told.max()))
     return found
 
 

@@ -87,6 +87,12 @@ def calculation(node: Numeric, slots: Slots) -> Calculate:
             return _call(node, slots)
 
 
+def threshold_shift(node: Comparison, deadbands: Deadbands, direction: float) -> float:
+    """How far a comparison's right side is moved so that it holds for longer (`direction` 1.0; -1.0 under `not`)."""
+    width = max((w for subject, w in deadbands.items() if relaxes(subject, node)), default=0.0)
+    return direction * width * _CLEARING.get(node.operator, 0.0)
+
+
 def why_unknown(condition: Condition, values: Mapping[str, float]) -> str | None:
     """Why the condition is unknown for these values by name; None if it is not."""
     names = [operand.name for operand in condition.operands]
@@ -97,8 +103,7 @@ def why_unknown(condition: Condition, values: Mapping[str, float]) -> str | None
 def _decide(node: Truth, slots: Slots, deadbands: Deadbands, direction: float) -> Decide:
     match node:
         case Comparison():
-            width = max((w for subject, w in deadbands.items() if relaxes(subject, node)), default=0.0)
-            return _compare(node, slots, direction * width * _CLEARING.get(node.operator, 0.0))
+            return _compare(node, slots, threshold_shift(node, deadbands, direction))
         case Not():
             inner = _decide(node.operand, slots, deadbands, -direction)
             return lambda values: None if (verdict := inner(values)) is None else not verdict

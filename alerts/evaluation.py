@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from alerts.closures import Calculate, Slots, Verdict, calculation, relaxed, strict, why_unknown
 from alerts.expression import Comparison, Feature, Numeric, Operand, Read, operands
-from alerts.rules import Rule
+from alerts.quick import Check, Layout, check
+from alerts.rules import Override, Rule
 from alerts.windows import Room, Window, empty_room, lay_out
 from devices.alarm import Alarm
 from devices.model import HOUR, SECOND, Device, Instant, Quality, Reading
@@ -33,6 +34,8 @@ few snapshots of them would be most of the memory that a device takes."""
 
 _CHOICES = 256
 """Combinations of metrics whose rules are remembered; devices use a handful."""
+WORTH = 64
+"""So many samples of one combination make it worth writing a function for it (`alerts.quick`)."""
 
 sample_time = itemgetter(2)
 """The `measured_at` of a reading, as a sort key."""
@@ -72,14 +75,16 @@ class CompiledRule:
     """A rule with its closures over a plan's slots."""
 
     __slots__ = (
-        "ages", "index", "limit", "off_delay", "on_delay", "reads", "relaxed", "rule", "shown", "slots",
-        "strict", "validity", "windows",
+        "ages", "index", "limit", "names", "off_delay", "on_delay", "reads", "relaxed", "root", "rule", "shown",
+        "slots", "strict", "validity", "windows",
     )  # fmt: skip
 
     def __init__(self, index: int, rule: Rule, slots: Slots, validity: Instant) -> None:
         condition = rule.parsed
         self.index = index
         self.rule = rule
+        self.root = condition.root
+        self.names = slots
         self.strict = strict(condition, slots)
         self.relaxed = relaxed(condition, slots, rule.deadbands) if rule.deadbands else self.strict
         last_known = [o for o in condition.operands if not o.is_given and _expires(o)]
@@ -187,21 +192,35 @@ class Plan:
             for feature in compiled.rule.parsed.features:
                 if feature.function == "quality":
                     self.meets[self.slots[feature.name]] |= 1 << compiled.index
-        self._chosen: dict[int, tuple[CompiledRule, ...]] = {}
+        self.bits = [1 << slot for slot in range(len(names))]
+        self._chosen: dict[int, _Chosen] = {}
+        ages_of = {self.slots[f.name]: self.slots[f.metric] for f in ages}
+        self._layout = Layout({slot: w.value for slot, w in self.window_at.items()}, ages_of, NEVER)
         self.normal: tuple[RuleState | None, ...] = (None,) * len(self.rules)
         """The states of rules of which none is active or about to be."""
-        self.types: dict[tuple[float | None, ...], Given] = {}
+        self.types: dict[tuple[object, ...], Given] = {}
+        """What devices with the same entries on their nameplates share, where no set-point is their own."""
+        self.setpoints = tuple(_setpoints(rule, self.slots) for rule in rules if rule.setpoints)
+        self.has_overrides = any(rule.overrides for rule in rules)
         self.shared: dict[bytes, bytes] = {}
         self.memory = Memory(self)
         """The unpacked memory that the devices of this plan take in turns."""
 
-    def chosen(self, mask: int) -> tuple[CompiledRule, ...]:
-        """The rules whose bits are set."""
-        found = self._chosen.get(mask)
+    def chosen(self, told: int) -> _Chosen:
+        """The rules that meet a sample with the slots of these bits."""
+        found = self._chosen.get(told)
         if found is None:
             if len(self._chosen) >= _CHOICES:
                 self._chosen.clear()
-            found = self._chosen[mask] = tuple(rule for rule in self.rules if mask >> rule.index & 1)
+            mask = 0
+            for slot, meets in enumerate(self.meets):
+                if told >> slot & 1:
+                    mask |= meets
+            found = self._chosen[told] = _Chosen(tuple(rule for rule in self.rules if mask >> rule.index & 1))
+        if found.check is None:
+            found.met += 1
+            if found.met >= WORTH:
+                found.check = check(found.rules, told, self._layout)
         return found
 
     def relevant(self, readings: Iterable[Reading]) -> list[Reading]:
@@ -212,6 +231,17 @@ class Plan:
             (r for r in readings if r[1] in metrics and (r[4] >= Quality.UNCERTAIN or r[1] in qualities)),
             key=sample_time,
         )
+
+
+class _Chosen:
+    """The rules that meet one combination of metrics, and what tells quickly to which of them something may happen."""
+
+    __slots__ = ("check", "met", "rules")
+
+    def __init__(self, rules: tuple[CompiledRule, ...]) -> None:
+        self.rules = rules
+        self.met = 0
+        self.check: Check | None = None
 
 
 class _Own(dict[str, int]):
@@ -227,29 +257,50 @@ class Given(NamedTuple):
     """What a device was given: nameplate and set-points by slot, and by rule the set-points that change with time."""
 
     values: tuple[float | None, ...]
-    schedule: Mapping[int, tuple[tuple[int, Schedule], ...]]
+    schedule: tuple[tuple[tuple[int, Schedule], ...], ...]
+
+
+class _Setpoint(NamedTuple):
+    """A set-point of a rule: its slot, how it comes from the nameplate, and how the overrides of it do."""
+
+    slot: int
+    calculate: Calculate
+    overrides: tuple[tuple[Override, Calculate], ...]
+
+
+def _setpoints(rule: Rule, slots: Slots) -> tuple[_Setpoint, ...]:
+    return tuple(
+        _Setpoint(
+            slots[f"{rule.rule}:setpoint.{name}"],
+            calculation(rule.setpoint(name), slots),
+            tuple((o, calculation(o.setpoint(name), slots)) for o in rule.overrides if name in o.setpoints),
+        )
+        for name in rule.setpoints
+    )
 
 
 def given(plan: Plan, device: Device) -> Given:
     """What a device was given; devices of one type share it."""
+    design = device.design
+    nameplate = tuple([design.get(name) for name in plan.design])
+    if not plan.has_overrides and (known := plan.types.get(nameplate)) is not None:
+        return known
     values: list[float | None] = [None] * len(plan.slots)
-    for name, slot in plan.design.items():
-        values[slot] = _number(device.design.get(name))
-    schedule: dict[int, tuple[tuple[int, Schedule], ...]] = {}
-    for compiled in plan.rules:
-        rule = compiled.rule
+    for slot, value in zip(plan.design.values(), nameplate, strict=True):
+        values[slot] = _number(value)
+    schedule: list[tuple[tuple[int, Schedule], ...]] = []
+    for setpoints in plan.setpoints:
         changing: list[tuple[int, Schedule]] = []
-        for name in rule.setpoints:
-            slot = plan.slots[f"{rule.rule}:setpoint.{name}"]
-            values[slot] = calculation(rule.setpoint(name), plan.slots)(values)
-            over = [o for o in rule.overrides if name in o.setpoints and o.covers(device)]
+        for slot, calculate, overrides in setpoints:
+            values[slot] = calculate(values)
+            over = [(one, by) for one, by in overrides if one.covers(device)]
             if over:
-                numbers = [values[slot], *(calculation(o.setpoint(name), plan.slots)(values) for o in over)]
-                changing.append((slot, Schedule(tuple(o.valid_from for o in over), tuple(numbers))))
+                numbers = [values[slot], *(by(values) for _, by in over)]
+                changing.append((slot, Schedule(tuple(one.valid_from for one, _ in over), tuple(numbers))))
         if changing:
-            schedule[compiled.index] = tuple(changing)
-    found = Given(tuple(values[plan.given_from :]), schedule)
-    return found if schedule else plan.types.setdefault(found.values, found)
+            schedule.append(tuple(changing))
+    found = Given(tuple(values[plan.given_from :]), tuple(schedule))
+    return found if schedule else plan.types.setdefault(nameplate, found)
 
 
 class Memory:
@@ -264,7 +315,7 @@ class Memory:
         self.values: list[float | None] = [None] * len(plan.slots)
         self.windows: Room = empty_room(plan.windows)
         self.states: list[RuleState | None] = [None] * len(plan.rules)
-        self.schedule: Mapping[int, tuple[tuple[int, Schedule], ...]] = {}
+        self.schedule: tuple[tuple[tuple[int, Schedule], ...], ...] = ()
 
     def begin(self, device: str, what: Given) -> None:
         """Be the memory of a device of which no reading is known."""
@@ -304,17 +355,14 @@ class Memory:
                 for window in short.get(metric, ()):
                     window.add(room, at, value)
 
-    def judge(self, at: Instant, mask: int, moved: list[Alarm], failed: Failed) -> None:
-        """Let the rules of `mask` meet the sample at `at`, whose values are in; what is raised or cleared goes to
-        `moved`."""
+    def judge(self, at: Instant, told: int, moved: list[Alarm], failed: Failed) -> None:
+        """Let the rules meet the sample at `at`, whose values are in, those of the slots `told`; what is raised or
+        cleared goes to `moved`."""
         states = self.states
         done: set[int] = set()
-        for rule in self.plan.chosen(mask):
+        for rule in self._due(at, told):
             if rule.windows or rule.ages:
                 self._calculate(rule, at, done)
-            if rule.index in self.schedule:
-                for slot, schedule in self.schedule[rule.index]:
-                    self.values[slot] = schedule.at(at)
             values: Sequence[float | None] = self.values
             if rule.slots:
                 oldest = at - rule.validity
@@ -337,6 +385,16 @@ class Memory:
                 continue
             if alarm is not None:
                 moved.append(alarm)
+
+    def _due(self, at: Instant, told: int) -> Sequence[CompiledRule]:
+        """The rules that meet a sample, without those that are known to stay in the normal state."""
+        for changing in self.schedule:
+            for slot, schedule in changing:
+                self.values[slot] = schedule.at(at)
+        chosen = self.plan.chosen(told)
+        if chosen.check is None:
+            return chosen.rules
+        return chosen.check(at, self.values, self.times, self.windows, self.states)
 
     def _calculate(self, rule: CompiledRule, at: Instant, done: set[int]) -> None:
         """Put in what changes with time alone, once for a sample."""

@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from alerts.closures import calculation
 from alerts.expression import (
     Arithmetic,
     Call,
@@ -317,6 +318,8 @@ class _Reader:
     def _arithmetic(self, node: ast.BinOp, operator: str, depth: int) -> tuple[Numeric, str | None]:
         left, left_unit = self.number(node.left, depth + 1)
         right, right_unit = self.number(node.right, depth + 1)
+        if operator == "/" and not any(operands(right)) and calculation(right, {})(()) == 0:
+            raise self._error(node, "this divides by zero")
         result = Arithmetic(operator, left, right, self._text(node))
         if operator in "+-":
             return result, self._common(node, "add" if operator == "+" else "subtract", left_unit, right_unit)

@@ -44,7 +44,7 @@ BACKLOG_LIMIT = 200_000
 """Readings held for the engine; beyond it they are read again from the database when it has caught up."""
 DEVICES_SECONDS = 30.0
 """How old the engine's copy of a device's registry entry may be."""
-AT_ONCE = 200
+AT_ONCE = 1_000
 """Devices that are read from the database with one question, at the most."""
 PAST_AT_ONCE = 50_000
 """Readings of the past that are held at a time, about: some 10 MB."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, field_validator
 
-from alerts.closures import strict
+from alerts.closures import Decide, strict
 from alerts.expression import Condition, ConditionError
 from alerts.grammar import parse_selection
 from devices.document import DocumentModel
@@ -53,10 +53,16 @@ class AppliesTo(DocumentModel):
     def _selection(self) -> Condition | None:
         return None if self.design is None else parse_selection(self.design)
 
-    @property
+    @cached_property
     def design_names(self) -> tuple[str, ...]:
         """The nameplate entries that choose."""
         return () if self._selection is None else self._selection.design
+
+    @cached_property
+    def _decide(self) -> Decide | None:
+        """The condition on the nameplate, over the entries of `design_names`."""
+        slots = {f"design.{name}": number for number, name in enumerate(self.design_names)}
+        return None if self._selection is None else strict(self._selection, slots)
 
     def covers(self, device: Device, kind: Kind | None) -> bool:
         """Whether a device is meant; a nameplate entry that it does not have fits nothing."""
@@ -65,14 +71,8 @@ class AppliesTo(DocumentModel):
             and (not self.profiles or device.profile in self.profiles)
             and (self.site is None or self.site == device.site)
             and (self.tag is None or fnmatchcase(device.tag, self.tag))
-            and (self._selection is None or _selected(self._selection, device))
+            and (self._decide is None or self._decide([device.design.get(name) for name in self.design_names]) is True)
         )
-
-
-def _selected(selection: Condition, device: Device) -> bool:
-    names = [operand.name for operand in selection.operands]
-    slots = {name: number for number, name in enumerate(names)}
-    return strict(selection, slots)([device.design.get(name.removeprefix("design.")) for name in names]) is True
 
 
 class Role(AppliesTo):

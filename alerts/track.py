@@ -97,22 +97,22 @@ class Track:
             return moved
         memory = self.memory
         times, values, plan = memory.times, memory.values, memory.plan
-        slots, meets, plain, qualities = plan.metrics, plan.meets, plan.plain, plan.qualities
+        slots, bits, plain, qualities = plan.metrics, plan.bits, plan.plain, plan.qualities
         last = readings[-1].measured_at
-        at, mask, told = readings[0].measured_at, 0, 0
+        at, sampled, told = readings[0].measured_at, 0, 0
         due = self._pause(NEVER if self._head is None else self._head.at, at, last)
         for _, metric, measured_at, value, quality in readings:
             if measured_at != at:
-                memory.judge(at, mask, moved, failed)
+                memory.judge(at, sampled, moved, failed)
                 if measured_at >= due or measured_at == last:
                     due = self._pause(at, measured_at, last)
                     told = len(moved)
-                at, mask = measured_at, 0
+                at, sampled = measured_at, 0
             if metric in qualities:
                 slot = qualities[metric]
                 times[slot] = at
                 values[slot] = float(quality & 0xC0)
-                mask |= meets[slot]
+                sampled |= bits[slot]
                 if quality < Quality.UNCERTAIN:
                     continue
             slot = slots[metric]
@@ -121,8 +121,8 @@ class Track:
                 values[slot] = value
             else:
                 memory.take(slot, at, value)
-            mask |= meets[slot]
-        memory.judge(at, mask, moved, failed)
+            sampled |= bits[slot]
+        memory.judge(at, sampled, moved, failed)
         self._head = self._pack(last, memory.windows.tobytes())
         self.tail_moved = tuple(moved[told:])
         return moved

@@ -21,7 +21,7 @@ from devices.model import Instant, moment
 from headworks import clock
 from headworks.running import database_url
 from headworks.settings import load_settings
-from storage import lifecycle
+from storage import contact, lifecycle
 from storage.database import Connection, connect
 from storage.lifecycle import ListedAlarm
 
@@ -130,6 +130,39 @@ def show(number: int) -> None:
         at, written = (f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for when in (line.at, line.recorded_at))
         table.add_row(line.kind, at, written, Text(line.actor), Text(detail))
     out.print(table)
+
+
+@app.command()
+def outages(
+    everything: Annotated[bool, typer.Option("--all", help="Also what is over and acknowledged")] = False,  # noqa: FBT002
+) -> None:
+    """Outages of whole paths (a gateway, a transport) that are on, or that nobody has acknowledged."""
+    with _connect() as connection:
+        found = contact.outages(connection, ended=everything)
+    table = Table("path", "since (UTC)", "over (UTC)", "devices", "acknowledged", box=None, pad_edge=False)
+    for outage in found:
+        over = _time(outage.ended_at)
+        if outage.ended_at is not None and outage.ended_at < outage.raised_at:
+            over = "it was none"
+        by = " ".join(word for word in (_time(outage.acked_at), outage.acked_by, outage.comment) if word)
+        table.add_row(Text(outage.path), _time(outage.since), over, str(outage.devices), Text(by))
+    out.print(table if found else "No outage.")
+
+
+@app.command("ack-outage")
+def ack_outage(
+    path: Annotated[str, typer.Argument(help="As `alarms outages` shows it")],
+    comment: Annotated[str, typer.Option()] = "",
+    by: By = "",
+) -> None:
+    """Acknowledge the outages of a path: somebody has seen them and knows what to do."""
+    with _connect() as connection:
+        done = contact.acknowledge_outages(connection, path, by or getpass.getuser(), comment)
+    if not done:
+        raise _fail(
+            f"there is no outage of {path!r} that nobody has acknowledged; see `headworks alarms outages --all`"
+        )
+    typer.echo(f"{path}: acknowledged")
 
 
 @app.command()

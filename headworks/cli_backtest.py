@@ -15,13 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from alerts.backtest import Comparison, compare, occurrences, worth_judging
+from alerts.backtest import Backtest, Comparison, compare
+from alerts.expression import plain
 from alerts.groups import compose, judge_group
 from alerts.rules import Rule
 from devices.alarm import Alarm
 from devices.duration import parse_duration
 from devices.model import Device, Instant, instant, moment
-from headworks import clock
+from headworks import backtesting, clock
 from headworks.picture import timeline
 from headworks.profiles import load_profile_files
 from headworks.running import database_url
@@ -31,8 +32,6 @@ from storage import history, journal, registry
 from storage.database import Connection, connect
 
 out = Console(highlight=False)
-_DEVICES = 20
-"""Devices whose readings are held at a time."""
 
 
 def backtest(
@@ -86,25 +85,19 @@ def _judge(
     judged = count = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        for start in progress.track(range(0, len(devices), _DEVICES), description="Judging"):
-            some = devices[start : start + _DEVICES]
-            stretch = history.stretch(connection, [device.identity for device in some], since, until)
-            for device in some:
-                past = stretch.get(device.identity)
-                if not past:
-                    continue
-                judged += 1
-                count += len(past)
-                ranges = past.ranges()
-                for rules, alarms in zip(sets, found, strict=True):
-                    some_rules = worth_judging(rules, device, profiles, ranges)
-                    if some_rules:
-                        metrics = {metric for rule in some_rules for metric in rule.parsed.metrics}
-                        alarms += occurrences(some_rules, device, profiles, past.readings(metrics))
+        task = progress.add_task("Judging", total=len(devices))
+        backtests = [Backtest(rules, profiles) for rules in sets]
+        for portion in backtesting.judge(connection, devices, backtests, since, until):
+            for alarms, more in zip(found, portion.alarms, strict=True):
+                alarms += more
+            judged += portion.devices
+            count += portion.readings
+            progress.advance(task, portion.portion)
         for rules, alarms in zip(sets, found, strict=True):
             scopes, _ = compose(rules, devices, profiles)
             for scope in progress.track(scopes, description="Judging groups"):
-                pasts = history.stretch(connection, list(scope.identities), since, until)
+                metrics = sorted({plain(metric) for metric in scope.rule.parsed.metrics})
+                pasts = history.stretch(connection, list(scope.identities), metrics, since, until)
                 alarms += judge_group(scope, (one for past in pasts.values() for one in past.readings()))
     return found, judged, count
 

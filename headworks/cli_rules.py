@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,7 @@ from alerts.ruletests import RuleTests, load_tests, run
 from devices.document import DocumentError, suggest
 from devices.duration import format_duration
 from devices.model import moment
+from devices.profile import Profile
 from headworks.profiles import load_profile_files
 from headworks.service import load_rule_files
 from headworks.settings import load_settings
@@ -37,8 +38,21 @@ Files = Annotated[
 @app.command()
 def check(path: Files = None) -> None:
     """Check rule files; every problem is printed with its file, line and column."""
-    rules = load_rule_files(path or load_settings().rules)
-    typer.echo(f"{len(rules)} rules are valid")
+    settings = load_settings()
+    rules = load_rule_files(path or settings.rules)
+    profiles = load_profile_files(settings.profiles)
+    unknown = [f"{rule.rule}: {why}" for rule in rules for why in _unknown_profiles(rule, profiles)]
+    if unknown:
+        raise DocumentError(unknown)
+    typer.echo(f"{len(rules)} {'rule is' if len(rules) == 1 else 'rules are'} valid")
+
+
+def _unknown_profiles(rule: Rule, profiles: Mapping[str, Profile]) -> Iterator[str]:
+    """A rule for a device type that is not installed would never call, and nobody would know."""
+    selections = [rule.applies_to, *(rule.group.roles.values() if rule.group else ())]
+    for name in dict.fromkeys(name for selection in selections for name in selection.profiles):
+        if name not in profiles:
+            yield f"there is no profile ‘{name}’{suggest(name, list(profiles))}; `headworks profiles list` shows them"
 
 
 @app.command("list")

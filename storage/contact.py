@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from devices.alarm import Announcement
 from devices.model import Instant, instant, moment
@@ -147,3 +148,50 @@ def keep_outage(
             (path, moment(since), moment(raised_at), devices, None if ended_at is None else moment(ended_at)),
         )
         outbox.put(connection, announcements, channels)
+
+
+class OutageSeen(NamedTuple):
+    """An outage of a path as people work on it; `ended_at` before `raised_at` says that it was none."""
+
+    path: str
+    since: Instant
+    raised_at: Instant
+    devices: int
+    ended_at: Instant | None
+    acked_at: Instant | None
+    acked_by: str | None
+    comment: str | None
+
+
+def outages(connection: Connection, *, ended: bool = False, limit: int = 100) -> list[OutageSeen]:
+    """Outages that are on or not acknowledged, or with `ended` all of them; the newest first."""
+    with unavailable():
+        rows: list[tuple[Any, ...]] = connection.execute(
+            "SELECT path, since, raised_at, devices, ended_at, acked_at, acked_by, ack_comment FROM outage"
+            " WHERE %s OR ended_at IS NULL OR (acked_at IS NULL AND ended_at >= raised_at)"
+            " ORDER BY since DESC, path LIMIT %s",
+            (ended, limit),
+        ).fetchall()
+    return [
+        OutageSeen(
+            path,
+            instant(since),
+            instant(raised_at),
+            devices,
+            None if ended_at is None else instant(ended_at),
+            None if acked_at is None else instant(acked_at),
+            by,
+            comment,
+        )
+        for path, since, raised_at, devices, ended_at, acked_at, by, comment in rows
+    ]
+
+
+def acknowledge_outages(connection: Connection, path: str, by: str, comment: str) -> int:
+    """Say that somebody knows of the outages of a path that nobody had acknowledged; how many those were."""
+    with unavailable():
+        return connection.execute(
+            "UPDATE outage SET acked_at = now(), acked_by = %s, ack_comment = nullif(%s, '')"
+            " WHERE path = %s AND acked_at IS NULL",
+            (by, comment, path),
+        ).rowcount

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from alerts.backtest import ranges_of
+from alerts.backtest import ranges_in, ranges_of
 from devices.batch import Batch, UplinkRecord
 from devices.model import MINUTE, SECOND, Quality, Reading, Transport, Uplink
 from headworks.cli import app
@@ -48,14 +48,19 @@ def url(registered: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_stretch_of_history_is_what_was_stored(url: str) -> None:
+    some = ([PUMP.identity, VALVE.identity, "urn:none"], ["bearing_temperature", "position"], T0, T0 + 5 * MINUTE)
     with connect(url) as connection:
-        found = history.stretch(connection, [PUMP.identity, VALVE.identity, "urn:none"], T0, T0 + 5 * MINUTE)
+        found = history.stretch(connection, *some)
+        extents = history.extents(connection, *some)
         whole = history.readings(connection, [PUMP.identity], T0)
+        assert len(history.stretch(connection, some[0], ["position"], *some[2:])[PUMP.identity]) == 0
     assert found[PUMP.identity].readings() == whole[:5]
     assert found[PUMP.identity].readings({"no such"}) == []
-    assert found[PUMP.identity].ranges() == ranges_of(whole[:5])
+    assert ranges_in(found[PUMP.identity].columns) == ranges_of(whole[:5])
     assert found[VALVE.identity].readings() == [Reading(VALVE.identity, "position", T0, 50.0, Quality.BAD)]
-    assert found[VALVE.identity].ranges() == {}, "a bad value is not told"
+    assert ranges_in(found[VALVE.identity].columns) == {}, "a bad value is not told"
+    assert extents[PUMP.identity] == {"bearing_temperature": (5, ranges_of(whole[:5])["bearing_temperature"])}
+    assert extents[VALVE.identity] == {"position": (1, None)}
 
 
 def test_the_difference_of_two_sets_of_rules_is_printed(url: str, tmp_path: Path) -> None:
@@ -72,7 +77,13 @@ def test_the_difference_of_two_sets_of_rules_is_printed(url: str, tmp_path: Path
     found = json.loads(
         run(str(tmp_path / "candidate.yaml"), *period, "--against", str(tmp_path / "current.yaml"), "--json")
     )
-    assert (found["readings"], found["gained"], found["lost"], found["unchanged"]) == (41, [], [], 0)
+    assert (found["devices"], found["readings"], found["gained"], found["lost"], found["unchanged"]) == (
+        1,
+        40,
+        [],
+        [],
+        0,
+    )
     [shift] = found["shifted"]
     assert (shift["before"]["raised_at"], shift["after"]["raised_at"]) == (
         "2026-09-21T14:35:00+00:00",

@@ -20,7 +20,7 @@ from headworks import clock, contacts
 from headworks.cli import app
 from headworks.judging import Journal
 from headworks.session import Session
-from storage import journal
+from storage import contact, journal
 from storage.database import Connection, connect
 from storage.registry import register
 from storage.writer import Writer
@@ -100,6 +100,32 @@ def test_an_outage_is_told_once_and_no_device_is_blamed(connection: Connection, 
     told = connection.execute("SELECT subject, event FROM announcement ORDER BY announcement_id").fetchall()
     assert told == [("path-outage coap", "raised"), ("path-outage coap", "returned")]
     assert connection.execute("SELECT count(*) FROM outage").fetchone() == (1,)
+
+
+def test_an_outage_is_shown_and_acknowledged(
+    connection: Connection, writer: Writer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWORKS_DATABASE_URL", as_url(database_url))
+
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(app, ["alarms", *words], catch_exceptions=False)
+        return f"{result.exit_code} {result.output}"
+
+    assert "No outage." in run("outages")
+    look(connection, 0)
+    speak(writer, 1, PUMPS)
+    for minute in range(5, 65, 5):
+        look(connection, minute)
+    assert "coap" in run("outages")
+    assert run("ack-outage", "mqtt").startswith("1 headworks: there is no outage of 'mqtt'")
+    assert run("ack-outage", "coap", "--by", "ada", "--comment", "mast is down").startswith("0 coap: acknowledged")
+    speak(writer, 65, PUMPS)
+    look(connection, 66)
+    assert "No outage." in run("outages"), "it is over, and somebody has seen it"
+    (seen,) = contact.outages(connection, ended=True)
+    assert (seen.acked_by, seen.comment, seen.ended_at) == ("ada", "mast is down", T0 + 65 * MINUTE)
+    assert "ada" in run("outages", "--all")
+    assert run("ack-outage", "coap").startswith("1 ")
 
 
 def test_while_the_platform_is_away_nobody_is_missed(connection: Connection, writer: Writer) -> None:

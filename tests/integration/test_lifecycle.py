@@ -182,6 +182,9 @@ def test_the_kpis_count_what_people_were_told(registered: str) -> None:
         assert connection.execute("SELECT priority, alarms, target FROM alarm_priority_share").fetchall() == [
             ("high", 13, Decimal("0.05"))
         ]
+        assert connection.execute("SELECT tag, alarms, most_per_10min FROM alarm_asset_rate").fetchall() == [
+            ("P-101", 13, 12)
+        ]
 
 
 def test_the_first_out_of_what_called_one_after_another_is_told(

@@ -5,17 +5,35 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.backtest import PERIOD, Comparison, compare, kpis, occurrences, within
+from alerts.backtest import PERIOD, Backtest, Comparison, compare, kpis, occurrences, within
+from alerts.columns import Column, fits
+from alerts.engine import judge
 from alerts.rules import Rule
 from devices.alarm import Alarm, Priority
-from devices.model import HOUR, MINUTE, Instant, Reading
+from devices.model import HOUR, MINUTE, Instant, Reading, moment
 from headworks.picture import timeline
 from tests.unit.alerts.plant import PROFILES, PUMP, T0, deliver_at_random, rule, series
-from tests.unit.alerts.test_engine import readings_strategy, rules_strategy
+from tests.unit.alerts.test_engine import DELAYS, readings_strategy, rules_strategy
 
+CONDITIONS = (
+    "vibration > 5",
+    "flow < 5 and not running",
+    "not (flow < 5) or power / flow < 1",
+    "2 < flow < 7 and power < 0.5 * design.rated_power",
+    "flow < setpoint.high or vibration > 8",
+    "abs(temperature - bearing_temperature) > 2 or -power < -8",
+    "min(power / flow, 3) > 2",
+    "flow < design.rated_flow or max(power, 4) * 1e308 > 3 and flow != 4",
+    "avg(vibration, '5m') > 4.37 and running",
+    "stdev(temperature, '1h') > 2.11 or count(flow, '15m') > 6",
+    "max(flow, '20m') - min(flow, '20m') > 4 and span(flow, '20m') > '5m'",
+    "rate(flow, '20m') < -13.7 or slope(power, '30m') > 17.3",
+)
+"""With what becomes unknown: divisions by zero, what is not on the nameplate, and what is too large."""
 SITES = {PUMP.identity: PUMP.site}
 
 
@@ -25,8 +43,43 @@ def test_a_backtest_finds_what_live_wrote_however_it_was_delivered(
     tested: Rule, readings: list[Reading], chance: random.Random
 ) -> None:
     live = deliver_at_random([tested], list(readings), chance)
+    own = [reading for reading in live.stored.values() if reading.device == PUMP.identity]
     chance.shuffle(readings)
     assert occurrences([tested], PUMP, PROFILES, readings) == live.alarms
+    backtest = Backtest([tested], PROFILES)
+    assert backtest.occurrences(backtest.rules_for(PUMP), PUMP, in_columns(own)) == live.alarms
+
+
+def in_columns(readings: list[Reading]) -> dict[str, Column]:
+    """As `storage.history` gives them."""
+    found: dict[str, Column] = {}
+    for metric in {reading.metric for reading in readings}:
+        _, _, at, value, quality = zip(*sorted(r for r in readings if r.metric == metric), strict=True)
+        found[metric] = (np.array(at, np.int64), np.array(value), np.array([int(one) for one in quality], np.int16))
+    return found
+
+
+@given(
+    st.sampled_from(CONDITIONS),
+    st.sampled_from(DELAYS),
+    st.sampled_from(DELAYS),
+    st.sampled_from((0.0, 1.0)),
+    st.sampled_from((None, "90s", "4m")),
+    readings_strategy(),
+)
+@settings(max_examples=300, deadline=None)
+def test_in_columns_rules_turn_where_the_engine_turns(
+    condition: str, on: str, off: str, deadband: float, validity: str | None, readings: list[Reading]
+) -> None:
+    high = {"value": 5, "description": "d"}
+    later = {"tag": "P-1*", "setpoints": {"high": 3}, "valid_from": moment(T0 + 9 * MINUTE), "reason": "r"}
+    fields = {"setpoints": {"high": high}, "overrides": [later]} if "setpoint" in condition else {}
+    bands = {"deadband": {"flow": deadband}} if deadband and "flow <" in condition else {}
+    tested = rule(condition, on_delay=on, off_delay=off, validity=validity, **fields, **bands)
+    own = list({(r.metric, r.measured_at): r for r in readings if r.device == PUMP.identity}.values())
+    assert fits(tested.parsed.root)
+    found = Backtest([tested], PROFILES).occurrences([tested], PUMP, in_columns(own))
+    assert found == judge(tested, PUMP, PROFILES[PUMP.profile], own)
 
 
 def test_several_rules_are_judged_at_once() -> None:

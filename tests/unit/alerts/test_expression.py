@@ -172,6 +172,8 @@ def test_any_text_is_a_condition_or_a_clear_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("flow / 0 > 5", "column 1: this divides by zero"),
+        ("flow > 1 or flow / (2 - 2) > 5", "column 13: this divides by zero"),
         ("vibratoin > 5", "column 1: unknown metric ‘vibratoin’, did you mean ‘vibration’?"),
         ("flow > 1 and\n  vibratoin > 5", "line 2, column 3: unknown metric"),
         ("flow > 1 and pressure > flow", "column 14: cannot compare quantities of different units (bar and m3/h)"),

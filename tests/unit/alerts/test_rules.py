@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from typer.testing import CliRunner
 
 from alerts.engine import judge
 from alerts.rules import Rule, load_rules, shipped_rules
@@ -14,6 +15,7 @@ from devices.alarm import Priority
 from devices.document import DocumentError
 from devices.model import MINUTE, Device, Reading
 from devices.profile import shipped_profiles
+from headworks.cli import app
 from tests.unit.alerts.plant import PROFILES, PUMP, T0, VALVE, rule, series
 
 GOOD = """\
@@ -230,3 +232,13 @@ def test_the_rule_in_the_readme_is_one_and_passes_its_tests() -> None:
     (group,) = load_rules(GOOD.replace("condition: temperature > 60\n", "") + dedent(documents[2]), "README.md")
     assert group.parsed.metrics == ("inlet.flow", "outlet.flow")
     assert over.setpoints["high"].value == "0.9 * design.pn"
+
+
+def test_a_rule_for_a_profile_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    """It would never call, and nobody would know."""
+    (tmp_path / "mine.yaml").write_text(GOOD + "applies_to: {profiles: [centrifugal-pmp]}\n", "utf-8")
+    result = CliRunner().invoke(app, ["rules", "check", str(tmp_path)])
+    assert isinstance(result.exception, DocumentError)
+    assert "no profile ‘centrifugal-pmp’, did you mean ‘centrifugal-pump’?" in str(result.exception)
+    (tmp_path / "mine.yaml").write_text(GOOD, "utf-8")
+    assert CliRunner().invoke(app, ["rules", "check", str(tmp_path)]).output == "1 rule is valid\n"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alerts.window_columns import KINDS_IN_COLUMNS, windowed
 from alerts.windows import KINDS, Room, Window, empty_room, lay_out
 from devices.model import DAY, HOUR, MINUTE, SECOND, Instant
 from tests.unit.alerts.plant import T0
@@ -132,6 +134,27 @@ def test_the_fast_ways_are_the_plain_ones(kind: str, values: list[float], second
         plain.add(other, at, value)
         assert one.tobytes() == other.tobytes()
         assert fast.value(one, at) == plain.value(other, at)
+
+
+@given(
+    st.sampled_from(sorted(KINDS_IN_COLUMNS)),
+    st.lists(st.tuples(st.integers(1, 400), st.floats(-1e9, 1e9)), max_size=40),
+    st.lists(st.integers(0, 9_000), max_size=10),
+)
+def test_in_columns_they_have_the_same_bits(kind: str, readings: list[tuple[int, float]], between: list[int]) -> None:
+    gaps = [0, *(gap for gap, _ in readings)]
+    times = [T0 + sum(gaps[: number + 1]) * SECOND for number in range(1, len(gaps))]
+    values = [value for _, value in readings]
+    moments = sorted({*times, *(T0 + after * SECOND for after in between)})
+    window = Window(kind, 10 * MINUTE)
+    room, told, left = empty_room([window]), [], list(zip(times, values, strict=True))
+    for moment in moments:
+        while left and left[0][0] <= moment:
+            window.add(room, *left.pop(0))
+        told.append(window.value(room, moment))
+    with np.errstate(all="ignore"):
+        found = windowed(kind, 10 * MINUTE, np.array(times, np.int64), np.array(values), np.array(moments, np.int64))
+    assert [None if math.isnan(one) else one for one in found.tolist()] == told
 
 
 def test_windows_of_one_device_keep_out_of_each_others_way() -> None:
