@@ -18,7 +18,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
-from alerts.closures import Calculate, Slots, Verdict, calculation, relaxed, strict, why_unknown
+from alerts.closures import Calculate, Slots, Verdict, calculation, contributors, relaxed, strict, why_unknown
 from alerts.expression import Comparison, Feature, Numeric, Operand, Read, operands
 from alerts.rules import Rule
 from alerts.windows import Room, Window, empty_room, lay_out
@@ -72,7 +72,7 @@ class CompiledRule:
     """A rule with its closures over a plan's slots."""
 
     __slots__ = (
-        "ages", "index", "limit", "off_delay", "on_delay", "reads", "relaxed", "rule", "shown", "slots",
+        "ages", "because", "index", "limit", "off_delay", "on_delay", "reads", "relaxed", "rule", "shown", "slots",
         "strict", "validity", "windows",
     )  # fmt: skip
 
@@ -93,6 +93,7 @@ class CompiledRule:
         self.on_delay = rule.on_delay
         self.off_delay = rule.off_delay
         self.shown, self.limit = _shown(rule, slots)
+        self.because = contributors(condition, slots)
 
     def why(self, values: Sequence[float | None]) -> str | None:
         """Why the condition cannot be calculated though everything that it reads is there; None if that is not so."""
@@ -126,7 +127,7 @@ class CompiledRule:
             return None, replace(alarm, cleared_at=at)
         rule = self.rule
         value = self.shown(values)
-        words = rule.words(value, self.limit(values))
+        words = rule.words(value, self.limit(values), self.because(values))
         raised = Alarm(rule.rule, device, rule.priority, words, since, at, None, value)
         return RuleState(raised, None, 0, at, known=True), raised
 

@@ -16,7 +16,7 @@ from alerts.functions import COUNTERS
 from alerts.groups import compose, judge_group
 from alerts.occurrences import applied
 from alerts.rules import Rule
-from alerts.windows import STEPS
+from alerts.windows import EARLY, STEPS
 from devices.alarm import Alarm, AlarmChange, Priority
 from devices.model import HOUR, MINUTE, SECOND, Device, Instant, Quality, Reading
 from devices.profile import Profile, shipped_profiles
@@ -202,6 +202,9 @@ def feature(one: Feature, at: Instant, own: Own) -> float | None:
     simple: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "avg": fmean}
     if one.function in simple:
         return simple[one.function](values)
+    if one.function == "early":
+        first = inside[0] // step
+        return fmean(value for t, value in zip(inside, values, strict=True) if t // step < first + EARLY)
     if one.function == "span":
         return (inside[-1] - inside[0]) / SECOND
     if len(values) < 2:
