@@ -22,6 +22,8 @@ MOST_FEATURES = 32
 """Features of one rule, at most."""
 LEAST_SAMPLES = 100
 """Samples that a model is learnt from, at the least."""
+_BOUND = 1e-6
+"""Variance of a standardised component below which there is none."""
 _NAMED = 2
 """Features that a message names."""
 
@@ -121,9 +123,10 @@ def fit(
     z = (table - means) / deviations
     variances, vectors = np.linalg.eigh(z.T @ z / len(z))
     order = np.argsort(variances)[::-1]
-    variances, vectors = np.maximum(variances[order], 1e-9), vectors[:, order]
+    variances, vectors = np.maximum(variances[order], 0.0), vectors[:, order]
     shares = np.cumsum(variances) / variances.sum()
-    kept = min(int(np.searchsorted(shares, explained - 1e-9)) + 1, len(features))
+    # Features that are exactly bound to each other leave components without variance: these are for Q.
+    kept = min(int(np.searchsorted(shares, explained - 1e-9)) + 1, int((variances > _BOUND).sum()))
     along = z @ vectors[:, :kept]
     t2 = (along**2 / variances[:kept]).sum(axis=1)
     left = ((z - along @ vectors[:, :kept].T) ** 2).sum(axis=1)
@@ -134,7 +137,7 @@ def fit(
         loadings=tuple(tuple(row) for row in vectors[:, :kept].T.tolist()),
         variances=tuple(variances[:kept].tolist()),
         t2_limit=float(np.quantile(t2, quantile)),
-        q_limit=float(np.quantile(left, quantile)) if kept < len(features) else None,
+        q_limit=max(float(np.quantile(left, quantile)), _BOUND) if kept < len(features) else None,
         quantile=quantile,
         taught=tuple(taught),
     )

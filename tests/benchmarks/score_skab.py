@@ -263,9 +263,7 @@ def main() -> int:
         for group, ones in found.items():
             for name in dict.fromkeys(name for name, _ in ones):
                 own = figures([one for other, one in ones if other == name])
-                print(
-                    f"{group}: {name}: recall {own.recall:.2f}, false alarms an hour {own.false_per_hour:.1f}, median delay {own.delay_median}"
-                )
+                print(f"{name}: {own.recall:.2f}, {own.false_per_hour:.1f} false an hour, {own.delay_median} s")
     return 0
 
 

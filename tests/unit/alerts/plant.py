@@ -181,7 +181,7 @@ Own = Mapping[tuple[str, Instant], tuple[float, Quality]]
 """A device's readings by metric and time."""
 
 
-def feature(one: Feature, at: Instant, own: Own) -> float | None:
+def feature(one: Feature, at: Instant, own: Own) -> float | None:  # noqa: C901 - one branch a function
     """What the past of a metric amounts to, from all its readings up to a moment."""
     said = {t: value for (metric, t), (value, _) in sorted(own.items()) if metric == one.metric and t <= at}
     told = sorted(t for t in said if own[one.metric, t][1] >= Quality.UNCERTAIN)
