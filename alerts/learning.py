@@ -8,25 +8,28 @@ rest of the condition excludes (a warm-up, a standstill) plays no part.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf
 
 from alerts.engine import judge
 from alerts.groups import compose, judge_group
 from alerts.multivariate import Model, Period, fit
 from alerts.rules import Rule
-from devices.model import Device, Reading, moment
+from devices.model import DAY, Device, Reading, moment
 from devices.profile import Profile
+
+_MUCH = 1e9
+_NEVER = 10_000 * DAY
 
 
 class _Asked:
-    """Keeps the features that it is asked about. They are always unusual, so that the rule goes on asking."""
+    """Keeps the features that it is asked about. They are always unusual, and no alarm is raised (`_NEVER`), so that it
+    is asked once at each sample."""
 
     def __init__(self) -> None:
         self.samples: list[tuple[float, ...]] = []
 
     def index(self, *numbers: float) -> float:
         self.samples.append(numbers)
-        return inf
+        return _MUCH
 
     def because(self, _: Sequence[float]) -> str:
         return ""
@@ -40,7 +43,7 @@ def features_of(
     if not rule.features:
         raise ValueError(f"the rule ‘{rule.rule}’ lists no features: it needs no model")
     asked = _Asked()
-    probing = rule.model_copy(update={"model": asked})
+    probing = rule.model_copy(update={"model": asked, "on_delay": _NEVER})
     probing.__dict__.pop("parsed", None)  # the copy's condition asks another model
     found = list(readings)
     if rule.group is not None:

@@ -211,8 +211,10 @@ def score(folder: Path, teach: str, offsets: int, seed: int) -> dict[str, list[t
 def teach_model(
     rule: Rule, common: Sequence[Sequence[float]], own: Mapping[str, Sequence[Sequence[float]]], leave: str
 ) -> Model:
-    """A model that one file did not teach."""
-    some = [*common, *(sample for name, ones in own.items() if name != leave for sample in ones)]
+    """A model that one file did not teach; the long recording and the starts of the others count alike."""
+    starts = [sample for name, ones in own.items() if name != leave for sample in ones]
+    thinned = common[:: max(1, round(len(common) / len(starts)))] if starts else common
+    some = [*thinned, *starts]
     return fit(rule.features, some, [Period(device="SKAB", since="", until="", samples=len(some))])
 
 
@@ -260,7 +262,7 @@ def main() -> int:
         print(json.dumps(whole, indent=2))
     else:
         print(table(found))
-        for group, ones in found.items():
+        for ones in found.values():
             for name in dict.fromkeys(name for name, _ in ones):
                 own = figures([one for other, one in ones if other == name])
                 print(f"{name}: {own.recall:.2f}, {own.false_per_hour:.1f} false an hour, {own.delay_median} s")
