@@ -65,6 +65,7 @@ PHYSICS = {
     "affinity_flow": Signature(("m3/h", STATE), "m3/h", physics.affinity_flow),
     "affinity_head": Signature(("m", STATE), "m", physics.affinity_head),
     "affinity_power": Signature(("kW", STATE), "kW", physics.affinity_power),
+    "equal_percentage": Signature(("%", None), STATE, physics.equal_percentage),
     "kv_flow": Signature((None, "bar", STATE), "m3/h", physics.kv_flow, 1),
     "choked_drop": Signature(("bar", "degC", STATE), "bar", physics.choked_drop),
     "cavitation_index": Signature(("bar", "bar", "degC"), STATE, physics.cavitation_index),

@@ -21,8 +21,8 @@ _NEVER = 10_000 * DAY
 
 
 class _Asked:
-    """Keeps the features that it is asked about. They are always unusual, and no alarm is raised (`_NEVER`), so that it
-    is asked once at each sample."""
+    """Keeps the features that it is asked about. They are always unusual, and no alarm is raised (`_NEVER`), so it
+    are asked once at each sample."""
 
     def __init__(self) -> None:
         self.samples: list[tuple[float, ...]] = []

@@ -39,7 +39,8 @@ SEEN = {"pressure": 0.25, "outlet_pressure": 0.25, "flow": 2.0, "position": 2.0}
 
 CONSEQUENCES = (
     "pressure-low", "pressure-high", "pressure-transient", "pump-flow-below-minimum", "pump-efficiency-low",
-    "valve-cavitation", "motor-overload", "pressure-sensor-failed",
+    "valve-cavitation", "motor-overload", "pressure-sensor-failed", "flow-jump", "pump-dry-run",
+    "outlet-pressure-transient", "logger-pressure-swing",
 )  # fmt: skip
 """Shipped rules whose alarms a fault explains on other devices than its own: what the water carries there."""
 
@@ -102,6 +103,9 @@ def truth_of_site(
             seeing = dict.fromkeys(found, others)
         if entry.on not in (On.NODE, On.LINK):
             seeing = {own: seeing.get(own, explains), **{tag: rules for tag, rules in seeing.items() if tag != own}}
+        balances = sorted(one.tag for one in site.mounted if one.entry.design.get("station_inlet") == 1.0)
+        if "station-balance-off" in explains and balances:  # a balance tells it in the name of its first device
+            seeing[balances[0]] = (*seeing.get(balances[0], ()), "station-balance-off")
         lines += [
             Truth(fault.fault, site.identity(tag, seed), fault.since, fault.until, fault.severity, rules, event)
             for tag, rules in seeing.items()
