@@ -124,6 +124,10 @@ def learn(
     with connect(database_url(settings), application="headworks rules learn") as connection:
         known = [entry.device for entry in registry.all_devices(connection, None)]
         chosen = [one for one in known if one.identity in device or (one.tag and one.tag in device)]
+        missing = [one for one in device if not any(one in (found.identity, found.tag) for found in chosen)]
+        if missing:
+            typer.echo(f"headworks: there is no device {', '.join(missing)}", err=True)
+            raise typer.Exit(1)
         stretch = history.stretch(connection, [one.identity for one in chosen], begin, end)
     readings = [reading for past in stretch.values() for reading in past.readings()]
     try:
