@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -213,6 +214,16 @@ def table(judged: Score) -> str:
     return "\n".join(lines)
 
 
+def _told(sites: dict[str, Site], planned: list[tuple[str, int, list[Injection]]]) -> Iterator[Run]:
+    """The runs, with a word about each."""
+    for number, (place, seed, faults) in enumerate(planned, 1):
+        one = run(sites[place], seed, faults)
+        named = faults[0].fault if faults else "healthy"
+        rules = sorted({alarm.rule for alarm in one.alarms})
+        print(f"{number}/{len(planned)} {place} {seed} {named}: {', '.join(rules)}", file=sys.stderr, flush=True)
+        yield one
+
+
 def main() -> int:
     """Print the tables; writes build/site-scores.json."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -229,7 +240,7 @@ def main() -> int:
     if chosen.district:
         planned += district(chosen.first_seed + 5_000)
     sites = {name: load_site(name) for name in shipped_sites()}
-    judged = judge(run(sites[place], seed, faults) for place, seed, faults in planned)
+    judged = judge(_told(sites, planned))
     print(table(judged))
     print(judged.total)
     for found in judged.events:
