@@ -48,6 +48,7 @@ _PRESSURE = ("pressure-low", "pressure-transient", "outlet-pressure-transient", 
 _FAILED = ("pressure-sensor-failed", "flow-sensor-failed")
 _KV = ("valve-kv-low", "valve-kv-high")
 _BALANCE = ("station-balance-off",)
+_DOUBLE = ("redundant-sensors-disagree",)
 _DAMADICS = "DAMADICS"
 _PRACTICE = "practice of the field"
 
@@ -61,6 +62,7 @@ CATALOGUE: dict[str, Entry] = {
         (
             "pressure-low",
             "valve-stiction",
+            "redundant-sensors-disagree",
         ),
     ),
     "seat-sedimentation": Entry(
@@ -104,7 +106,14 @@ CATALOGUE: dict[str, Entry] = {
         ("valve-stiction", "pressure-low"),
     ),
     "servomotor-leak": Entry(
-        On.VALVE, "the stem follows at a hundredth of its speed", f"{_DAMADICS} f9", _TRAVEL, ("valve-stiction",)
+        On.VALVE,
+        "the stem follows at a hundredth of its speed",
+        f"{_DAMADICS} f9",
+        (
+            *_TRAVEL,
+            "valve-stroke-time-long",
+        ),
+        ("valve-stiction",),
     ),
     "diaphragm-perforation": Entry(
         On.VALVE, "the upper 80 % of travel are out of reach", f"{_DAMADICS} f10", _TRAVEL, ("pressure-low",)
@@ -127,6 +136,7 @@ CATALOGUE: dict[str, Entry] = {
             "pressure-transient",
             "valve-cavitation",
             *_KV,
+            *_DOUBLE,
         ),
     ),
     "positioner-feedback-fault": Entry(
@@ -140,7 +150,10 @@ CATALOGUE: dict[str, Entry] = {
         On.VALVE,
         "a twentieth of the speed, and the upper half of travel out of reach",
         f"{_DAMADICS} f16",
-        _TRAVEL,
+        (
+            *_TRAVEL,
+            "valve-stroke-time-long",
+        ),
         ("valve-stiction", "pressure-low"),
     ),
     "pressure-change": Entry(
@@ -187,6 +200,7 @@ CATALOGUE: dict[str, Entry] = {
             "pump-head-low",
             "pump-vibration-rising",
             "pump-vibration-changed",
+            "suction-pressure-fell",
         ),
     ),
     "dead-head": Entry(
@@ -207,7 +221,11 @@ CATALOGUE: dict[str, Entry] = {
         On.PUMP,
         "suction falls to boiling: head is lost, noise above 300 Hz",
         "ISO 9906, ANSI/HI 9.6.1",
-        ("npsh-margin-low", "suction-pressure-low"),
+        (
+            "npsh-margin-low",
+            "suction-pressure-low",
+            "suction-pressure-fell",
+        ),
         (
             *_VIBRATION,
             "pump-head-low",
@@ -269,7 +287,11 @@ CATALOGUE: dict[str, Entry] = {
         On.PUMP,
         "14 m of head at rated flow are lost before the pump",
         _PRACTICE,
-        ("npsh-margin-low", "suction-pressure-low"),
+        (
+            "npsh-margin-low",
+            "suction-pressure-low",
+            "suction-pressure-fell",
+        ),
         (
             "pump-head-low",
             "pump-efficiency-low",
@@ -330,6 +352,7 @@ CATALOGUE: dict[str, Entry] = {
             "pressure-transient",
             *_KV,
             *_BALANCE,
+            *_DOUBLE,
         ),
     ),
     "sensor-offset": Entry(
@@ -339,6 +362,7 @@ CATALOGUE: dict[str, Entry] = {
         (
             *_KV,
             *_BALANCE,
+            *_DOUBLE,
         ),
         (
             "pressure-low",
@@ -353,6 +377,7 @@ CATALOGUE: dict[str, Entry] = {
             "flow-sensor-drift",
             *_KV,
             *_BALANCE,
+            *_DOUBLE,
         ),
         (),
     ),
@@ -364,6 +389,7 @@ CATALOGUE: dict[str, Entry] = {
         (
             *_KV,
             *_BALANCE,
+            *_DOUBLE,
         ),
     ),
     "sensor-noise": Entry(
@@ -379,6 +405,7 @@ CATALOGUE: dict[str, Entry] = {
             *_KV,
             "flow-jump",
             *_BALANCE,
+            *_DOUBLE,
         ),
     ),
     "sensor-spikes": Entry(
@@ -396,6 +423,7 @@ CATALOGUE: dict[str, Entry] = {
             *_KV,
             "flow-jump",
             *_BALANCE,
+            *_DOUBLE,
         ),
     ),
 }
