@@ -95,7 +95,10 @@ CATALOGUE: dict[str, Entry] = {
         On.VALVE,
         "the medium is 60 K hotter: it boils in the trim",
         f"{_DAMADICS} f7, IEC 60534",
-        ("valve-cavitation",),
+        (
+            "valve-cavitation",
+            "medium-temperature-changed",
+        ),
         ("valve-kv-low",),
     ),
     "bent-rod": Entry(
