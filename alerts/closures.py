@@ -24,9 +24,10 @@ from alerts.expression import (
     Numeric,
     Operand,
     Truth,
+    calls,
     relaxes,
 )
-from alerts.functions import PHYSICS
+from alerts.functions import PHYSICS, UNUSUAL
 
 Values = Sequence[float | None]
 """A device's values by slot."""
@@ -91,6 +92,20 @@ def threshold_shift(node: Comparison, deadbands: Deadbands, direction: float) ->
     """How far a comparison's right side is moved so that it holds for longer (`direction` 1.0; -1.0 under `not`)."""
     width = max((w for subject, w in deadbands.items() if relaxes(subject, node)), default=0.0)
     return direction * width * _CLEARING.get(node.operator, 0.0)
+
+
+def contributors(condition: Condition, slots: Slots) -> Callable[[Values], str]:
+    """What made the features of a rule unusual, in words; empty for a rule without features."""
+    found = next(calls(condition.root, UNUSUAL), None)
+    if found is None or found.model is None:
+        return lambda _: ""
+    model, arguments = found.model, tuple(calculation(argument, slots) for argument in found.arguments)
+
+    def contribute(values: Values) -> str:
+        numbers = [argument(values) for argument in arguments]
+        return model.because([number for number in numbers if number is not None]) if None not in numbers else ""
+
+    return contribute
 
 
 def why_unknown(condition: Condition, values: Mapping[str, float]) -> str | None:
@@ -181,6 +196,8 @@ def _call(node: Call, slots: Slots) -> Calculate:
     arguments = tuple(calculation(argument, slots) for argument in node.arguments)
     if node.function in PHYSICS:
         return _physics(PHYSICS[node.function].calculate, arguments)
+    if node.function == UNUSUAL:
+        return (lambda _: None) if node.model is None else _physics(node.model.index, arguments)
     if node.function == "abs":
         only = arguments[0]
         return lambda values: None if (number := only(values)) is None else abs(number)

@@ -18,7 +18,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
-from alerts.closures import Calculate, Slots, Verdict, calculation, relaxed, strict, why_unknown
+from alerts.closures import Calculate, Slots, Verdict, calculation, contributors, relaxed, strict, why_unknown
 from alerts.expression import Comparison, Feature, Numeric, Operand, Read, operands
 from alerts.quick import Check, Layout, check
 from alerts.rules import Override, Rule
@@ -75,8 +75,8 @@ class CompiledRule:
     """A rule with its closures over a plan's slots."""
 
     __slots__ = (
-        "ages", "index", "limit", "names", "off_delay", "on_delay", "reads", "relaxed", "root", "rule", "shown",
-        "slots", "strict", "validity", "windows",
+        "ages", "because", "index", "limit", "names", "off_delay", "on_delay", "reads", "relaxed", "root", "rule",
+        "shown", "slots", "strict", "validity", "windows",
     )  # fmt: skip
 
     def __init__(self, index: int, rule: Rule, slots: Slots, validity: Instant) -> None:
@@ -98,6 +98,7 @@ class CompiledRule:
         self.on_delay = rule.on_delay
         self.off_delay = rule.off_delay
         self.shown, self.limit = _shown(rule, slots)
+        self.because = contributors(condition, slots)
 
     def why(self, values: Sequence[float | None]) -> str | None:
         """Why the condition cannot be calculated though everything that it reads is there; None if that is not so."""
@@ -131,7 +132,7 @@ class CompiledRule:
             return None, replace(alarm, cleared_at=at)
         rule = self.rule
         value = self.shown(values)
-        words = rule.words(value, self.limit(values))
+        words = rule.words(value, self.limit(values), self.because(values))
         raised = Alarm(rule.rule, device, rule.priority, words, since, at, None, value)
         return RuleState(raised, None, 0, at, known=True), raised
 

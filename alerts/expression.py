@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from alerts.functions import COUNTERS, STATE
+from alerts.multivariate import Judgement
 from devices.document import suggest
 from devices.duration import format_duration
 from devices.metrics import CATALOGUE
@@ -90,7 +91,7 @@ class Feature:
     @property
     def subject(self) -> str:
         """What a deadband is given for: the metric, or this feature itself where it is of another unit."""
-        return self.metric if self.function in ("avg", "min", "max", "previous") else self.name
+        return self.metric if self.function in ("avg", "early", "min", "max", "previous") else self.name
 
 
 Read = Operand | Feature
@@ -117,11 +118,13 @@ class Arithmetic:
 @dataclass(frozen=True, slots=True)
 class Call:
     """A function of numbers; `text` is how the rule writes it. `sum`, `min` and `max` of one number are over the
-    devices of the role that it names, and stand in rules on a group only (`alerts.groups`)."""
+    devices of the role that it names, and stand in rules on a group only (`alerts.groups`). `unusual` is of the rule's
+    features, and `model` what it was taught; None before that."""
 
     function: str
     arguments: tuple[Numeric, ...]
     text: str = ""
+    model: Judgement | None = None
 
 
 Numeric = Number | Operand | Feature | Negative | Arithmetic | Call
@@ -276,6 +279,24 @@ def relaxes(subject: str, comparison: Comparison) -> bool:
     subject of everything that is compared in it, calculated values included."""
     named = (o for o in operands(comparison) if not o.is_given and o.subject == subject)
     return subject == comparison.unit or any(o.unit == comparison.unit for o in named)
+
+
+def calls(node: Truth | Numeric, function: str) -> Iterator[Call]:
+    """The calls of a function in a part of a condition, in the order of the text."""
+    match node:
+        case Negative() | Not():
+            yield from calls(node.operand, function)
+        case Arithmetic() | Comparison():
+            yield from calls(node.left, function)
+            yield from calls(node.right, function)
+        case Call():
+            if node.function == function:
+                yield node
+            for argument in node.arguments:
+                yield from calls(argument, function)
+        case Junction():
+            for part in node.parts:
+                yield from calls(part, function)
 
 
 def operands(node: Truth | Numeric) -> Iterator[Read]:

@@ -9,7 +9,7 @@ from alerts import physics
 from devices.metrics import CATALOGUE
 from devices.model import DAY
 
-WINDOWS = ("avg", "min", "max", "rate", "stdev", "count", "slope", "span")
+WINDOWS = ("avg", "min", "max", "rate", "stdev", "count", "slope", "span", "early")
 """Functions of one metric over a window of sample time, as in avg(pressure, '10m')."""
 PAST = ("previous", "age", "changed", "quality")
 """Functions of one metric's newest readings."""
@@ -65,6 +65,7 @@ PHYSICS = {
     "affinity_flow": Signature(("m3/h", STATE), "m3/h", physics.affinity_flow),
     "affinity_head": Signature(("m", STATE), "m", physics.affinity_head),
     "affinity_power": Signature(("kW", STATE), "kW", physics.affinity_power),
+    "equal_percentage": Signature(("%", None), STATE, physics.equal_percentage),
     "kv_flow": Signature((None, "bar", STATE), "m3/h", physics.kv_flow, 1),
     "choked_drop": Signature(("bar", "degC", STATE), "bar", physics.choked_drop),
     "cavitation_index": Signature(("bar", "bar", "degC"), STATE, physics.cavitation_index),
@@ -79,5 +80,8 @@ CHOICES: dict[str, tuple[int, int]] = {"abs": (1, 1), "min": (2, 8), "max": (2, 
 AGGREGATES = ("sum", "min", "max")
 """Functions over the devices of one role, in rules on a group."""
 
-NAMES = tuple(dict.fromkeys([*CHOICES, *WINDOWS, *PAST, *PHYSICS]))
+UNUSUAL = "unusual"
+"""How far a rule's features are from what its model was taught, as a share of the limit (`alerts.multivariate`)."""
+
+NAMES = tuple(dict.fromkeys([*CHOICES, *WINDOWS, *PAST, *PHYSICS, UNUSUAL]))
 """Every function."""

@@ -7,9 +7,10 @@ executed: what runs are the closures that `alerts.closures` builds from the tree
     comparison := number < <= > >= == != number        (chains as in mathematics: 1 < pressure < 6)
     number     := 5 | '5 bar' | '10m' | metric | design.<name> | setpoint.<name> | number + - * / number | -number
                 | abs(number) | min(number, number) | max(number, number) | a function of alerts.physics
-                | avg min max rate stdev count slope span (metric, 'window') | previous(metric) | age(metric)
-                | quality(metric)
+                | avg min max rate stdev count slope span early (metric, 'window') | previous(metric) | age(metric)
+                | quality(metric) | unusual()
 
+`early(metric, 'window')` is the mean of the window's beginning. `unusual()` is of the features that the rule lists.
 In a rule on a group a metric is `<role>.<metric>`, a nameplate entry `<role>.design.<name>` (`design.<name>` is that
 of the device which the alarm is about), and a role that may be several devices stands in `sum()`, `min()` or `max()`.
 """
@@ -20,7 +21,7 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from alerts.closures import calculation
@@ -51,8 +52,10 @@ from alerts.functions import (
     QUALITIES,
     RATED,
     STATE,
+    UNUSUAL,
     WINDOWS,
 )
+from alerts.multivariate import Judgement
 from devices.document import suggest
 from devices.duration import format_duration, parse_duration
 from devices.metrics import CATALOGUE
@@ -87,13 +90,30 @@ Roles = Mapping[str, bool]
 """The roles of a rule on a group; whether each may be several devices."""
 
 
-def parse_condition(text: str, setpoints: SetPoints | None = None, roles: Roles | None = None) -> Condition:
-    """Read a condition; `ConditionError` with the column (from 1) and a suggestion where it is none."""
+def parse_condition(
+    text: str,
+    setpoints: SetPoints | None = None,
+    roles: Roles | None = None,
+    features: Sequence[str] = (),
+    model: Judgement | None = None,
+) -> Condition:
+    """Read a condition; `ConditionError` with the column (from 1) and a suggestion where it is none. `unusual()` in it
+    is what `model` makes of these features."""
     reader, tree = _parsed(text, setpoints or {}, roles or {})
+    reader.unusual = Call(UNUSUAL, tuple(parse_feature(one, roles) for one in features), f"{UNUSUAL}()", model)
     condition = Condition(text, reader.truth(tree, 0))
     if not condition.metrics:
         raise ConditionError("the condition names no metric, so no reading could ever decide it")
     return condition
+
+
+def parse_feature(text: str, roles: Roles | None = None) -> Numeric:
+    """Read a feature: a number that is made of what is measured."""
+    reader, tree = _parsed(text, {}, roles or {})
+    node, _ = reader.number(tree, 0)
+    if not any(not read.is_given for read in operands(node)):
+        raise ConditionError("a feature is made of what is measured, and this names no metric")
+    return node
 
 
 def parse_selection(text: str) -> Condition:
@@ -175,6 +195,7 @@ class _Reader:
         self._source = source
         self._setpoints = setpoints
         self._roles = roles
+        self.unusual = Call(UNUSUAL, ())
         self._gathered: set[str] | None = None
         """Within `sum()`, `min()` or `max()` over devices: the roles of several devices named there."""
 
@@ -340,6 +361,10 @@ class _Reader:
             raise self._error(node, f"unknown function ‘{name}’{suggest(name, NAMES)}; there are {', '.join(NAMES)}")
         if name == "changed":
             raise self._error(node, "changed() is a condition by itself, not a number")
+        if name == UNUSUAL:
+            if node.args or node.keywords or not self.unusual.arguments:
+                raise self._error(node, "unusual() takes nothing, and the rule lists its ‘features’")
+            return self.unusual, STATE
         if name in PAST:
             feature = Feature(name, self._metric(node))
             return feature, feature.unit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from importlib.resources import files
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from alerts.expression import (
     Condition,
@@ -25,13 +25,15 @@ from alerts.expression import (
     Numeric,
     Operand,
     Read,
+    calls,
     can_hold,
     metric_of,
     operands,
     plain,
 )
-from alerts.functions import LONGEST_WINDOW
-from alerts.grammar import SetPoints, parse_condition, parse_setpoint
+from alerts.functions import LONGEST_WINDOW, UNUSUAL
+from alerts.grammar import SetPoints, parse_condition, parse_feature, parse_setpoint
+from alerts.multivariate import MOST_FEATURES, Model
 from alerts.selection import AppliesTo, Group, read
 from devices.alarm import Priority
 from devices.document import DocumentError, DocumentModel, Positions, load_yaml, suggest, validate
@@ -46,8 +48,9 @@ SEVERITIES = {Priority.LOW: (1, 333), Priority.MEDIUM: (334, 666), Priority.HIGH
 TESTS = ".test.yaml"
 """How the names of files end that hold rules' unit tests (`alerts.ruletests`) beside the rules."""
 
-MESSAGE_FIELDS = ("value", "limit", "unit")
-"""What a message may insert: the leading metric's value and limit when the alarm was raised, and their unit."""
+MESSAGE_FIELDS = ("value", "limit", "unit", "features")
+"""What a message may insert: the leading metric's value and limit when the alarm was raised, their unit, and for a rule
+with a model which features made it call."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
@@ -162,6 +165,13 @@ class Rule(DocumentModel):
     group: Group | None = Field(
         default=None, description="Devices that are judged together; the condition then names <role>.<metric>"
     )
+    features: tuple[str, ...] = Field(
+        default=(), max_length=MOST_FEATURES, description="Numbers that are judged together: unusual() in the condition"
+    )
+    model: Annotated[Model | None, WithJsonSchema({"type": "string"})] = Field(
+        default=None,
+        description="The file beside this one that says what is usual of the features; headworks rules learn writes it",
+    )
     condition: str
     deadband: Annotated[float | dict[str, float], BeforeValidator(_deadband)] = Field(
         default=0.0,
@@ -206,6 +216,21 @@ class Rule(DocumentModel):
             raise ValueError("a rule on a group chooses its devices by their roles: leave applies_to out")
         return group
 
+    @field_validator("features", mode="after")
+    @classmethod
+    def _features_fit(cls, features: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "group" in info.data:
+            for feature in features:
+                read(partial(parse_feature, roles=_roles(info.data["group"])), feature)
+        return features
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _model_fits(cls, model: Model | None, info: ValidationInfo) -> Model | None:
+        if model is not None and "features" in info.data and model.features != info.data["features"]:
+            raise ValueError("the model was taught other features than the rule lists: learn it again")
+        return model
+
     @field_validator("overrides", mode="after")
     @classmethod
     def _overrides_fit(cls, overrides: tuple[Override, ...], info: ValidationInfo) -> tuple[Override, ...]:
@@ -222,9 +247,20 @@ class Rule(DocumentModel):
     @field_validator("condition", mode="after")
     @classmethod
     def _condition_fits(cls, text: str, info: ValidationInfo) -> str:
-        if "setpoints" in info.data and "group" in info.data:
+        if {"setpoints", "group", "features", "model"} <= info.data.keys():
             roles = _roles(info.data.get("group"))
-            condition = read(partial(parse_condition, setpoints=_units(info.data["setpoints"]), roles=roles), text)
+            condition = read(
+                partial(
+                    parse_condition,
+                    setpoints=_units(info.data["setpoints"]),
+                    roles=roles,
+                    features=info.data["features"],
+                    model=info.data["model"],
+                ),
+                text,
+            )
+            if info.data["features"] and next(calls(condition.root, UNUSUAL), None) is None:
+                raise ValueError("the features are not in the condition: write unusual() > 1")
             named_roles = {name.partition(".")[0] for name in condition.metrics}
             unused = [role for role in roles if role not in named_roles]
             if unused:
@@ -262,7 +298,7 @@ class Rule(DocumentModel):
                 listed = ", ".join(f"{{{field}}}" for field in MESSAGE_FIELDS)
                 raise ValueError(f"unknown field {{{name}}}{suggest(name, MESSAGE_FIELDS)} (there are {listed})")
         if "{" in _FIELD.sub("", message) or "}" in _FIELD.sub("", message):
-            raise ValueError("a brace without its partner; only {value}, {limit} and {unit} have braces")
+            raise ValueError("a brace without its partner; only {value}, {limit}, {unit} and {features} have braces")
         condition = _parsed(info)
         if "limit" in names and condition is not None and condition.leading is None:
             raise ValueError("{limit} has no meaning: the condition compares no quantity with a limit")
@@ -306,7 +342,7 @@ class Rule(DocumentModel):
     @cached_property
     def parsed(self) -> Condition:
         """The condition as a tree."""
-        return parse_condition(self.condition, _units(self.setpoints), _roles(self.group))
+        return parse_condition(self.condition, _units(self.setpoints), _roles(self.group), self.features, self.model)
 
     @cached_property
     def given(self) -> tuple[Read, ...]:
@@ -333,7 +369,7 @@ class Rule(DocumentModel):
     @property
     def shows_calculated(self) -> bool:
         """Whether an alarm shows what the leading comparison compares, as it is of several devices."""
-        return self.group is not None and self.metric is None
+        return (self.group is not None or bool(self.features)) and self.metric is None
 
     @cached_property
     def shown_metric(self) -> str:
@@ -361,6 +397,8 @@ class Rule(DocumentModel):
     def idle(self, metrics: Collection[str], design: Collection[str]) -> str | None:
         """Why the rule can never call on a device that it is for and that has these metrics and nameplate entries: what
         it needs is not there. None if it can."""
+        if self.features and self.model is None:
+            return "its model has not been learnt"
         missing = [name for name in self.parsed.metrics if name not in metrics]
         missing += [operand.name for operand in self.given if operand.name.removeprefix("design.") not in design]
         lost = set(missing)
@@ -371,9 +409,9 @@ class Rule(DocumentModel):
             return None
         return f"there is no {', '.join(dict.fromkeys(missing))}"
 
-    def words(self, value: float | None, limit: float | None) -> str:
+    def words(self, value: float | None, limit: float | None, features: str = "") -> str:
         """The message for a value and a limit in the unit of what is shown; `?` for what is not known."""
-        known = {"value": _readable(value), "limit": _readable(limit), "unit": self.shown_unit}
+        known = {"value": _readable(value), "limit": _readable(limit), "unit": self.shown_unit, "features": features}
         return _FIELD.sub(lambda match: known[match[1]], self.message)
 
 
@@ -383,9 +421,15 @@ def _units(setpoints: Mapping[str, SetPoint]) -> SetPoints:
 
 def _parsed(info: ValidationInfo) -> Condition | None:
     """The condition, if it was valid."""
-    if not {"condition", "setpoints", "group"} <= info.data.keys():
+    if not {"condition", "setpoints", "group", "features", "model"} <= info.data.keys():
         return None
-    return parse_condition(info.data["condition"], _units(info.data["setpoints"]), _roles(info.data["group"]))
+    return parse_condition(
+        info.data["condition"],
+        _units(info.data["setpoints"]),
+        _roles(info.data["group"]),
+        info.data["features"],
+        info.data["model"],
+    )
 
 
 def _roles(group: Group | None) -> dict[str, bool]:
@@ -396,12 +440,17 @@ def _readable(value: float | None) -> str:
     return "?" if value is None else f"{float(f'{value:.4g}'):.12g}"
 
 
-def load_rules(text: str, source: str) -> list[Rule]:
+Models = Callable[[str], str | None]
+"""The text of a model's file by its name; None where the rule is to be read without it."""
+
+
+def load_rules(text: str, source: str, models: Models = lambda _: None) -> list[Rule]:
     """The rules of a document, which holds one or a list of them.
 
     `DocumentError` with every problem of every rule; a name may stand once.
     """
     root, positions = load_yaml(text, source)
+    _put_models(root, positions, models)
     if isinstance(root, Mapping):
         return [validate(root, positions, Rule)]
     if not isinstance(root, list) or not root:
@@ -417,6 +466,23 @@ def load_rules(text: str, source: str) -> list[Rule]:
     if problems:
         raise DocumentError(problems)
     return rules
+
+
+def _put_models(root: Any, positions: Positions, models: Models) -> None:
+    """In each rule its model in place of the name of the model's file."""
+    entries: list[tuple[Any, list[str | int]]] = [(root, [])]
+    if isinstance(root, list):
+        entries = [(entry, [number]) for number, entry in enumerate(root)]
+    for entry, path in entries:
+        name = entry.get("model") if isinstance(entry, Mapping) else None
+        if not isinstance(entry, dict) or not isinstance(name, str):
+            continue
+        where = positions.locate([*path, "model"])
+        try:
+            text = models(name)
+            entry["model"] = None if text is None else json.loads(text)
+        except (OSError, ValueError) as error:
+            raise DocumentError([f"{where}: {error}; headworks rules learn writes a rule's model"]) from None
 
 
 def shipped_rules() -> list[Rule]:

@@ -23,6 +23,8 @@ from devices.model import HOUR, SECOND, Instant
 
 STEPS = 10
 """Steps of a window."""
+EARLY = 3
+"""Steps of a window that count as its beginning."""
 
 Part = Sequence[float]
 """The sums of some readings; what they are is a kind's own business."""
@@ -122,11 +124,33 @@ class Window:
         return total
 
 
+class Early(Window):
+    """The mean of a window's beginning: of its first `EARLY` steps from the oldest that holds a reading on. What it was
+    before: a window's length ago, or when it was first heard of after a gap."""
+
+    __slots__ = ()
+
+    def value(self, room: Room, at: Instant) -> float | None:
+        """The mean; None where the window is empty."""
+        step, newest, size = at // self.width, room[self.begin], self._size
+        if isnan(newest) or step - newest >= STEPS:
+            return None
+        first = last = step - STEPS + 1
+        total: Part | None = None
+        while last <= newest and (total is None or last < first + EARLY):
+            place = self._ring + last % STEPS * size
+            if room[place] == room[place]:  # not NaN
+                part = room[place : place + size]
+                total, first = (part, last) if total is None else (self._join(total, part), first)
+            last += 1
+        return None if total is None else self._value(total)
+
+
 def lay_out(kinds: Sequence[tuple[str, Instant, float | None]]) -> tuple[Window, ...]:
     """Windows with their places in one array, in this order: kind, length, and where its counter rolls over."""
     found: list[Window] = []
     for kind, length, rollover in kinds:
-        found.append(Window(kind, length, found[-1].end if found else 0, rollover))
+        found.append((Early if kind == "early" else Window)(kind, length, found[-1].end if found else 0, rollover))
     return tuple(found)
 
 
@@ -207,6 +231,7 @@ KINDS: dict[str, Kind] = {
         _sum_more,
         lambda room, a, b: (room[a + 1] + room[b + 1]) / (room[a] + room[b]),
     ),
+    "early": Kind(lambda _, v: (1.0, v), lambda a, b: (a[0] + b[0], a[1] + b[1]), lambda p: p[1] / p[0], _sum_more),
     "min": Kind(
         lambda _, v: (v,),
         lambda a, b: (a[0] if a[0] <= b[0] else b[0],),
@@ -239,4 +264,5 @@ KINDS: dict[str, Kind] = {
 }
 """By name. `increase` is `rate` for a counter. avg is the mean of the readings, stdev their sample standard deviation;
 slope (least squares) and rate (last minus first) are per hour. stdev, slope and rate need two readings.
-span is the time in seconds from the first to the last one: whether a window is full yet."""
+span is the time in seconds from the first to the last one: whether the window is full yet. early is the mean of the
+window's beginning alone (`Early`)."""

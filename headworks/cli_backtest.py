@@ -52,7 +52,7 @@ def backtest(
     candidate = load_rule_files(rules)
     current = None if against == "journal" else load_rule_files(Path(against) if against else settings.rules)
     now = clock.now()
-    begin, end = _moment(since, now), _moment(until, now)
+    begin, end = parse_moment(since, now), parse_moment(until, now)
     if begin >= end:
         raise typer.BadParameter("since must lie before until")
     with connect(database_url(settings), application="headworks backtest") as connection:
@@ -175,7 +175,7 @@ def _span(text: str) -> Instant:
         raise typer.BadParameter(str(error)) from None
 
 
-def _moment(text: str, now: Instant) -> Instant:
+def parse_moment(text: str, now: Instant) -> Instant:
     """A date (UTC where it names no zone) or a duration before now."""
     try:
         date = datetime.fromisoformat(text)

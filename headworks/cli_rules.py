@@ -11,15 +11,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alerts.learning import learn as teach
 from alerts.rules import TESTS, Rule, json_schema
 from alerts.ruletests import RuleTests, load_tests, run
 from devices.document import DocumentError, suggest
 from devices.duration import format_duration
 from devices.model import moment
 from devices.profile import Profile
+from headworks import clock
+from headworks.cli_backtest import parse_moment
 from headworks.profiles import load_profile_files
+from headworks.running import database_url
 from headworks.service import load_rule_files
 from headworks.settings import load_settings
+from storage import history, registry
+from storage.database import connect
 
 app = typer.Typer(
     help="Alarm rules: check files, test them, list what applies, explain one.",
@@ -108,6 +114,47 @@ def test(
     typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} tests of {len(tests)} rules passed")
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def learn(
+    name: Annotated[str, typer.Argument(help="A rule that lists features")],
+    path: Annotated[Path, typer.Argument(help="Its file, or the folder", exists=True)],
+    device: Annotated[list[str], typer.Option(help="Tag or identity; once for each device of a group")],
+    since: Annotated[str, typer.Option(help="Begin of the clean period: a date, or a duration before now")],
+    until: Annotated[str, typer.Option(help="Its end; now if absent")] = "0",
+    explained: Annotated[float, typer.Option(min=0.5, max=1, help="Share of the variance that is kept")] = 1.0,
+    quantile: Annotated[float, typer.Option(min=0.5, max=1, help="Share of clean samples within the limits")] = 0.99,
+    to: Annotated[Path | None, typer.Option(help="The model's file; NAME.model.json beside the rule if absent")] = None,
+) -> None:
+    """Teach a rule what is usual by a period in which all was well; writes its model."""
+    settings = load_settings()
+    rule = next((one for one in load_rule_files(path, with_models=False) if one.rule == name), None)
+    if rule is None:
+        typer.echo(f"headworks: there is no rule {name!r} in {path}", err=True)
+        raise typer.Exit(1)
+    now = clock.now()
+    begin, end = parse_moment(since, now), parse_moment(until, now)
+    with connect(database_url(settings), application="headworks rules learn") as connection:
+        known = [entry.device for entry in registry.all_devices(connection, None)]
+        chosen = [one for one in known if one.identity in device or (one.tag and one.tag in device)]
+        missing = [one for one in device if not any(one in (found.identity, found.tag) for found in chosen)]
+        if missing:
+            typer.echo(f"headworks: there is no device {', '.join(missing)}", err=True)
+            raise typer.Exit(1)
+        stretch = history.stretch(connection, [one.identity for one in chosen], begin, end)
+    readings = [reading for past in stretch.values() for reading in past.readings()]
+    try:
+        model = teach(
+            rule, load_profile_files(settings.profiles), [(chosen, readings)], explained=explained, quantile=quantile
+        )
+    except ValueError as error:
+        typer.echo(f"headworks: {error}", err=True)
+        raise typer.Exit(1) from None
+    target = to or (path if path.is_dir() else path.parent) / f"{name}.model.json"
+    target.write_text(model.model_dump_json(indent=2) + "\n", "utf-8")
+    samples = sum(period.samples for period in model.taught)
+    typer.echo(f"{target}: learnt from {samples} samples; name it in the rule, as in model: {target.name}")
 
 
 @app.command()

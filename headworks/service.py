@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,10 +66,11 @@ def prepare(database_url: str) -> Server:
         return server(connection)
 
 
-def load_rule_files(path: Path | None) -> list[Rule]:
+def load_rule_files(path: Path | None, *, with_models: bool = True) -> list[Rule]:
     """The rules of a file, or of all YAML files of a folder; the shipped ones where none is named.
 
-    `DocumentError` where any is not valid: rules are taken all or not at all.
+    Models stand in files beside their rules; without them rules are what `rules learn` begins with. `DocumentError`
+    where any is not valid: rules are taken all or not at all.
     """
     if path is None:
         return shipped_rules()
@@ -79,7 +81,8 @@ def load_rule_files(path: Path | None) -> list[Rule]:
     problems: list[str] = []
     for file in files:
         try:
-            for rule in load_rules(file.read_text("utf-8"), str(file)):
+            beside = partial(_model, file.parent) if with_models else (lambda _: None)
+            for rule in load_rules(file.read_text("utf-8"), str(file), beside):
                 if rule.rule in rules:
                     problems.append(f"{file}: the rule ‘{rule.rule}’ exists already")
                 rules[rule.rule] = rule
@@ -90,6 +93,10 @@ def load_rule_files(path: Path | None) -> list[Rule]:
     if problems:
         raise DocumentError(problems)
     return list(rules.values())
+
+
+def _model(folder: Path, name: str) -> str:
+    return (folder / name).read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

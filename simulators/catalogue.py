@@ -44,18 +44,33 @@ class Entry:
 _TRAVEL = ("valve-travel-deviation",)
 _BEARING = ("bearing-temperature-high", "bearing-temperature-danger", "bearing-temperature-rising")
 _VIBRATION = ("pump-vibration-high", "pump-vibration-danger", "pump-vibration-rising")
-_PRESSURE = ("pressure-low", "pressure-transient")
+_PRESSURE = ("pressure-low", "pressure-transient", "outlet-pressure-transient", "logger-pressure-swing")
 _FAILED = ("pressure-sensor-failed", "flow-sensor-failed")
+_KV = ("valve-kv-low", "valve-kv-high")
+_BALANCE = ("station-balance-off",)
+_DOUBLE = ("redundant-sensors-disagree",)
 _DAMADICS = "DAMADICS"
 _PRACTICE = "practice of the field"
 
 CATALOGUE: dict[str, Entry] = {
     # Valves
-    "valve-clogging": Entry(On.VALVE, "Kv falls by 95 %", f"{_DAMADICS} f1", (), ("pressure-low",)),
+    "valve-clogging": Entry(
+        On.VALVE,
+        "Kv falls by 95 %",
+        f"{_DAMADICS} f1",
+        ("valve-kv-low",),
+        (
+            "pressure-low",
+            "valve-stiction",
+            "redundant-sensors-disagree",
+        ),
+    ),
     "seat-sedimentation": Entry(
         On.VALVE, "the stem cannot go below 40 % of travel", f"{_DAMADICS} f2", _TRAVEL, ("valve-stiction",)
     ),
-    "seat-erosion": Entry(On.VALVE, "the shut valve keeps 15 % of its Kv", f"{_DAMADICS} f3", ("valve-seat-passing",)),
+    "seat-erosion": Entry(
+        On.VALVE, "the shut valve keeps 15 % of its Kv", f"{_DAMADICS} f3", ("valve-seat-passing",), ("valve-kv-high",)
+    ),
     "valve-friction": Entry(
         On.VALVE,
         "the stem moves only for steps above 100 % of travel: stuck",
@@ -63,12 +78,28 @@ CATALOGUE: dict[str, Entry] = {
         (*_TRAVEL, "valve-stiction"),
         ("valve-seat-passing", "pressure-low", "valve-cavitation"),
     ),
-    "valve-external-leak": Entry(On.VALVE, "5 % of its Kv leak to the open", f"{_DAMADICS} f5", (), _PRESSURE),
+    "valve-external-leak": Entry(
+        On.VALVE,
+        "5 % of its Kv leak to the open",
+        f"{_DAMADICS} f5",
+        (*_BALANCE,),
+        (
+            *_PRESSURE,
+            "flow-jump",
+        ),
+    ),
     "valve-internal-leak": Entry(
-        On.VALVE, "the shut valve keeps 8 % of its Kv", f"{_DAMADICS} f6", ("valve-seat-passing",)
+        On.VALVE, "the shut valve keeps 8 % of its Kv", f"{_DAMADICS} f6", ("valve-seat-passing",), ("valve-kv-high",)
     ),
     "critical-flow": Entry(
-        On.VALVE, "the medium is 60 K hotter: it boils in the trim", f"{_DAMADICS} f7, IEC 60534", ("valve-cavitation",)
+        On.VALVE,
+        "the medium is 60 K hotter: it boils in the trim",
+        f"{_DAMADICS} f7, IEC 60534",
+        (
+            "valve-cavitation",
+            "medium-temperature-changed",
+        ),
+        ("valve-kv-low",),
     ),
     "bent-rod": Entry(
         On.VALVE,
@@ -78,7 +109,14 @@ CATALOGUE: dict[str, Entry] = {
         ("valve-stiction", "pressure-low"),
     ),
     "servomotor-leak": Entry(
-        On.VALVE, "the stem follows at a hundredth of its speed", f"{_DAMADICS} f9", _TRAVEL, ("valve-stiction",)
+        On.VALVE,
+        "the stem follows at a hundredth of its speed",
+        f"{_DAMADICS} f9",
+        (
+            *_TRAVEL,
+            "valve-stroke-time-long",
+        ),
+        ("valve-stiction",),
     ),
     "diaphragm-perforation": Entry(
         On.VALVE, "the upper 80 % of travel are out of reach", f"{_DAMADICS} f10", _TRAVEL, ("pressure-low",)
@@ -89,13 +127,20 @@ CATALOGUE: dict[str, Entry] = {
     "transducer-fault": Entry(
         On.VALVE, "the positioner gets 25 % too little", f"{_DAMADICS} f12", _TRAVEL, ("pressure-low",)
     ),
-    "position-sensor-fault": Entry(On.VALVE, "the position is shown 20 % too high", f"{_DAMADICS} f13", _TRAVEL),
+    "position-sensor-fault": Entry(
+        On.VALVE, "the position is shown 20 % too high", f"{_DAMADICS} f13", _TRAVEL, (*_KV,)
+    ),
     "pressure-sensor-fault": Entry(
         On.VALVE,
         "the inlet pressure is shown 7 bar too low, or as a broken wire below -1 bar",
         f"{_DAMADICS} f14",
         ("pressure-low", "pressure-sensor-failed"),
-        ("pressure-transient", "valve-cavitation"),
+        (
+            "pressure-transient",
+            "valve-cavitation",
+            *_KV,
+            *_DOUBLE,
+        ),
     ),
     "positioner-feedback-fault": Entry(
         On.VALVE,
@@ -108,20 +153,43 @@ CATALOGUE: dict[str, Entry] = {
         On.VALVE,
         "a twentieth of the speed, and the upper half of travel out of reach",
         f"{_DAMADICS} f16",
-        _TRAVEL,
+        (
+            *_TRAVEL,
+            "valve-stroke-time-long",
+        ),
         ("valve-stiction", "pressure-low"),
     ),
     "pressure-change": Entry(
-        On.VALVE, "the pressure before the valve collapses", f"{_DAMADICS} f17", _PRESSURE, ("valve-cavitation",)
+        On.VALVE,
+        "the pressure before the valve collapses",
+        f"{_DAMADICS} f17",
+        _PRESSURE,
+        (
+            "valve-cavitation",
+            *_BALANCE,
+            *_KV,
+        ),
     ),
     "bypass-open": Entry(
-        On.VALVE, "half of its Kv goes round the valve, through its meter", f"{_DAMADICS} f18", ("valve-seat-passing",)
+        On.VALVE,
+        "half of its Kv goes round the valve, through its meter",
+        f"{_DAMADICS} f18",
+        ("valve-seat-passing",),
+        (
+            *_KV,
+            "flow-jump",
+        ),
     ),
     "flow-sensor-fault": Entry(
         On.VALVE,
         "the meter shows 40 % too much, from 0.8 on what cannot be",
         f"{_DAMADICS} f19",
-        ("flow-sensor-failed",),
+        (
+            "flow-sensor-failed",
+            "valve-kv-high",
+            *_BALANCE,
+        ),
+        ("flow-jump",),
     ),
     # Pumps
     "dry-run": Entry(
@@ -129,7 +197,14 @@ CATALOGUE: dict[str, Entry] = {
         "air in the suction: no delivery, no head",
         _PRACTICE,
         ("pump-dry-run", "suction-pressure-low"),
-        ("npsh-margin-low", "pump-efficiency-low", "pump-head-low", "pump-vibration-rising"),
+        (
+            "npsh-margin-low",
+            "pump-efficiency-low",
+            "pump-head-low",
+            "pump-vibration-rising",
+            "pump-vibration-changed",
+            "suction-pressure-fell",
+        ),
     ),
     "dead-head": Entry(
         On.PUMP,
@@ -142,30 +217,60 @@ CATALOGUE: dict[str, Entry] = {
             "pump-vibration-rising",
             "pump-vibration-high",
             "bearing-temperature-rising",
+            "pump-vibration-changed",
         ),
     ),
     "pump-cavitation": Entry(
         On.PUMP,
         "suction falls to boiling: head is lost, noise above 300 Hz",
         "ISO 9906, ANSI/HI 9.6.1",
-        ("npsh-margin-low", "suction-pressure-low"),
-        (*_VIBRATION, "pump-head-low", "pump-efficiency-low", "pump-dry-run"),
+        (
+            "npsh-margin-low",
+            "suction-pressure-low",
+            "suction-pressure-fell",
+        ),
+        (
+            *_VIBRATION,
+            "pump-head-low",
+            "pump-efficiency-low",
+            "pump-dry-run",
+            "pump-vibration-changed",
+        ),
     ),
     "bearing-wear": Entry(
-        On.PUMP, "9 mm/s at BPFO and 52 K of friction heat", "ISO 13373-3, API 610", (*_VIBRATION, *_BEARING)
+        On.PUMP,
+        "9 mm/s at BPFO and 52 K of friction heat",
+        "ISO 13373-3, API 610",
+        (
+            *_VIBRATION,
+            *_BEARING,
+            "pump-vibration-changed",
+        ),
+        (),
     ),
     "impeller-wear": Entry(
         On.PUMP,
         "35 % of head and efficiency are lost",
         "ANSI/HI 9.6.3, " + _PRACTICE,
         ("pump-head-low", "pump-efficiency-low"),
-        ("motor-overload", "pump-dry-run", "pump-dead-head", "pump-flow-below-minimum", "pressure-low"),
+        (
+            "motor-overload",
+            "pump-dry-run",
+            "pump-dead-head",
+            "pump-flow-below-minimum",
+            "pressure-low",
+            "pump-vibration-changed",
+        ),
     ),
     "misalignment": Entry(
         On.PUMP,
         "9 mm/s (peak) at twice the speed",
         "ISO 13373-3",
-        _VIBRATION,
+        (
+            *_VIBRATION,
+            "pump-vibration-changed",
+        ),
+        (),
     ),
     "motor-overload": Entry(
         On.PUMP,
@@ -175,47 +280,154 @@ CATALOGUE: dict[str, Entry] = {
         ("pump-efficiency-low", "bearing-temperature-high", "bearing-temperature-rising"),
     ),
     "check-valve-passing": Entry(
-        On.PUMP, "15 % of rated flow run back through the standing pump", _PRACTICE, ("check-valve-failure",)
+        On.PUMP,
+        "15 % of rated flow run back through the standing pump",
+        _PRACTICE,
+        ("check-valve-failure",),
+        (*_BALANCE,),
     ),
     "strainer-clogging": Entry(
         On.PUMP,
         "14 m of head at rated flow are lost before the pump",
         _PRACTICE,
-        ("npsh-margin-low", "suction-pressure-low"),
-        ("pump-head-low", "pump-efficiency-low", *_VIBRATION),
+        (
+            "npsh-margin-low",
+            "suction-pressure-low",
+            "suction-pressure-fell",
+        ),
+        (
+            "pump-head-low",
+            "pump-efficiency-low",
+            *_VIBRATION,
+            "pump-vibration-changed",
+        ),
     ),
     # Network
-    "burst": Entry(On.NODE, "a leak of 300 m³/h at 1 bar", "Lambert 2001", _PRESSURE, ("valve-cavitation",)),
-    "background-leak": Entry(On.NODE, "a leak of 2 m³/h at 1 bar", "Lambert 2001"),
-    "valve-left-closed": Entry(On.LINK, "a pipe is shut", _PRACTICE, ("pressure-low",), ("pressure-transient",)),
-    "water-hammer": Entry(
-        On.NODE, "every 20 minutes 1 m/s of water is stopped", "Joukowsky 1898", ("pressure-transient", "pressure-high")
+    "burst": Entry(
+        On.NODE,
+        "a leak of 300 m³/h at 1 bar",
+        "Lambert 2001",
+        (
+            *_PRESSURE,
+            "flow-jump",
+        ),
+        (
+            "valve-cavitation",
+            *_BALANCE,
+        ),
     ),
-    "illegal-draw": Entry(On.NODE, "60 m³/h are drawn from 1 to 4 at night", _PRACTICE),
+    "background-leak": Entry(On.NODE, "a leak of 2 m³/h at 1 bar", "Lambert 2001", (*_BALANCE,), ()),
+    "valve-left-closed": Entry(
+        On.LINK,
+        "a pipe is shut",
+        _PRACTICE,
+        ("pressure-low",),
+        (
+            "pressure-transient",
+            "flow-jump",
+            *_BALANCE,
+        ),
+    ),
+    "water-hammer": Entry(
+        On.NODE,
+        "every 20 minutes 1 m/s of water is stopped",
+        "Joukowsky 1898",
+        ("pressure-transient", "outlet-pressure-transient", "logger-pressure-swing", "pressure-high"),
+        ("pressure-sensor-noisy",),
+    ),
+    "illegal-draw": Entry(
+        On.NODE,
+        "60 m³/h are drawn from 1 to 4 at night",
+        _PRACTICE,
+        (
+            "flow-jump",
+            *_BALANCE,
+        ),
+        (*_PRESSURE,),
+    ),
     # Instruments
     "sensor-range": Entry(
         On.INSTRUMENT,
         "it shows what it cannot measure: a broken wire",
         "NAMUR NE 43",
         ("pressure-sensor-failed", "flow-sensor-failed"),
-        ("pressure-transient",),
+        (
+            "pressure-transient",
+            *_KV,
+            *_BALANCE,
+            *_DOUBLE,
+        ),
     ),
-    "sensor-offset": Entry(On.INSTRUMENT, "a fifth of its usual value too low", _PRACTICE),
+    "sensor-offset": Entry(
+        On.INSTRUMENT,
+        "a fifth of its usual value too low",
+        _PRACTICE,
+        (
+            *_KV,
+            *_BALANCE,
+            *_DOUBLE,
+        ),
+        (
+            "pressure-low",
+            "flow-jump",
+        ),
+    ),
     "sensor-drift": Entry(
-        On.INSTRUMENT, "a tenth of its usual value a day, upwards", _PRACTICE, ("flow-sensor-drift",)
+        On.INSTRUMENT,
+        "a tenth of its usual value a day, upwards",
+        _PRACTICE,
+        (
+            "flow-sensor-drift",
+            *_KV,
+            *_BALANCE,
+            *_DOUBLE,
+        ),
+        (),
     ),
     "sensor-freeze": Entry(
-        On.INSTRUMENT, "it repeats its last value", _PRACTICE, ("pressure-sensor-frozen", "flow-sensor-frozen")
+        On.INSTRUMENT,
+        "it repeats its last value",
+        _PRACTICE,
+        ("pressure-sensor-frozen", "flow-sensor-frozen"),
+        (
+            *_KV,
+            *_BALANCE,
+            *_DOUBLE,
+        ),
     ),
     "sensor-noise": Entry(
-        On.INSTRUMENT, "it scatters by a third of its usual value", _PRACTICE, ("pressure-sensor-noisy",), _PRESSURE
+        On.INSTRUMENT,
+        "it scatters by a third of its usual value",
+        _PRACTICE,
+        (
+            "pressure-sensor-noisy",
+            "flow-sensor-noisy",
+        ),
+        (
+            *_PRESSURE,
+            *_KV,
+            "flow-jump",
+            *_BALANCE,
+            *_DOUBLE,
+        ),
     ),
     "sensor-spikes": Entry(
         On.INSTRUMENT,
         "one sample in ten is twice what it should be",
         _PRACTICE,
-        ("pressure-transient",),
-        ("pressure-sensor-noisy", "pressure-high", *_FAILED),
+        (
+            "pressure-transient",
+            "flow-sensor-noisy",
+        ),
+        (
+            "pressure-sensor-noisy",
+            "pressure-high",
+            *_FAILED,
+            *_KV,
+            "flow-jump",
+            *_BALANCE,
+            *_DOUBLE,
+        ),
     ),
 }
 """By name."""

@@ -45,6 +45,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "position": Instrument("/100", 1.0, 1, noise=0.08),
     "position_command": Instrument("/100", 1.0, 1),
     "torque": Instrument("Nm", 1.0, 1, relative=0.02),
+    "stroke_time": Instrument("s", 1.0, 1),
     "battery": Instrument("%EL", 1.0, 0),
     "battery_voltage": Instrument("V", 1.0, 2, noise=0.005),
     "rsrp": Instrument("dBm", 1.0, 0),

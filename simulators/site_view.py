@@ -34,12 +34,16 @@ _USUAL = {"pressure": 4.0, "outlet_pressure": 3.0, "suction_pressure": 1.0, "flo
 """What sensor faults are measured by where a metric has no reading of its own to take."""
 _BROKEN = {"pressure": -1.3, "outlet_pressure": -1.3, "suction_pressure": -1.3, "flow": 5000.0}
 """What a broken wire makes of a metric: below or above all that its sensor can measure (NAMUR NE 43)."""
+_SLOWEST_STROKE = 600.0
+"""s: a positioner gives up after that."""
 SEEN = {"pressure": 0.25, "outlet_pressure": 0.25, "flow": 2.0, "position": 2.0}
 """bar, m³/h and %: by how much the mean of a reading must differ for a device to count as one that sees a fault."""
 
 CONSEQUENCES = (
     "pressure-low", "pressure-high", "pressure-transient", "pump-flow-below-minimum", "pump-efficiency-low",
-    "valve-cavitation", "motor-overload", "pressure-sensor-failed",
+    "valve-cavitation", "motor-overload", "pressure-sensor-failed", "flow-jump", "pump-dry-run",
+    "pump-vibration-changed", "bearing-temperature-rising", "flow-sensor-failed",
+    "outlet-pressure-transient", "logger-pressure-swing",
 )  # fmt: skip
 """Shipped rules whose alarms a fault explains on other devices than its own: what the water carries there."""
 
@@ -102,6 +106,12 @@ def truth_of_site(
             seeing = dict.fromkeys(found, others)
         if entry.on not in (On.NODE, On.LINK):
             seeing = {own: seeing.get(own, explains), **{tag: rules for tag, rules in seeing.items() if tag != own}}
+        balances = sorted(one.tag for one in site.mounted if one.entry.design.get("station_inlet") == 1.0)
+        doubles = sorted(one.tag for one in site.mounted if one.entry.design.get("redundant") == 1.0)
+        # A rule on a group tells it in the name of its first device.
+        for rule, group in (("station-balance-off", balances), ("redundant-sensors-disagree", doubles)):
+            if rule in explains and group:
+                seeing[group[0]] = (*seeing.get(group[0], ()), rule)
         lines += [
             Truth(fault.fault, site.identity(tag, seed), fault.since, fault.until, fault.severity, rules, event)
             for tag, rules in seeing.items()
@@ -195,8 +205,21 @@ def _valve(
         "outlet_pressure": behind,
         "flow": np.where(broken >= 0.8, _BROKEN["flow"], flow),
         "torque": torque,
+        "stroke_time": _stroke_time(faults, state, k, valve),
         "temperature": water + hot,
     }
+
+
+def _stroke_time(faults: Sequence[Injection], state: State, k: int, valve: Mounted) -> Floats:
+    """Seconds that the last stroke took, by full travel, as a positioner tells it: of moves that take three seconds or
+    more."""
+    slow = (1.0 - 0.99 * intensity(faults, "servomotor-leak", valve.tag, state.times)) * (
+        1.0 - 0.95 * intensity(faults, "supply-pressure-drop", valve.tag, state.times)
+    )
+    took = np.minimum(valve.entry.design.get("stroke_time", 60.0) / slow, _SLOWEST_STROKE)
+    moved = np.abs(np.diff(state.position[k], prepend=state.position[k][0])) >= 100.0 * 3.0 / took
+    moved[0] = True
+    return np.asarray(took[np.maximum.accumulate(np.where(moved, np.arange(len(took)), 0))])
 
 
 def _logger(state: State, logger: Mounted) -> dict[str, Floats]:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from alerts.backtest import ranges_in, ranges_of
 from devices.batch import Batch, UplinkRecord
-from devices.model import MINUTE, SECOND, Quality, Reading, Transport, Uplink
+from devices.model import MINUTE, SECOND, Quality, Reading, Transport, Uplink, moment
 from headworks.cli import app
 from storage import history
 from storage.database import connect
@@ -117,3 +117,47 @@ def test_several_devices_are_read_from_a_moment_of_their_own_on(url: str) -> Non
         ]
         assert len(found) == 6
         assert history.readings_since(connection, {}) == []
+
+
+MODEL_RULE = """
+rule: odd
+title: Odd
+applies_to: {kind: pump}
+features: [bearing_temperature, "avg(bearing_temperature, '5m') - bearing_temperature"]
+condition: count(bearing_temperature, '5m') >= 3 and unusual() > 1
+message: "{features}"
+priority: low
+guidance: {cause: c, consequence: q, corrective_action: a, time_to_respond: 1h}
+"""
+
+
+def learn(tmp_path: Path, samples: int, device: str = PUMP.identity) -> tuple[int, str]:
+    """What `headworks rules learn` exits with and says, for a period of so many minutes."""
+    rules = tmp_path / "odd.yaml"
+    rules.write_text(MODEL_RULE, "utf-8")
+    period = ["--since", moment(T0).isoformat(), "--until", moment(T0 + samples * MINUTE).isoformat()]
+    ran = CliRunner().invoke(app, ["rules", "learn", "odd", str(rules), "--device", device, *period])
+    return ran.exit_code, ran.output
+
+
+def test_a_rule_is_taught_by_stored_readings_and_used_from_its_file(url: str, tmp_path: Path) -> None:
+    values = [40.0 + (number * 7 % 11) / 10 for number in range(200)]
+    readings = [Reading(PUMP.identity, "bearing_temperature", T0 + n * MINUTE, v) for n, v in enumerate(values, 60)]
+    writer = Writer(url)
+    writer.commit(Batch([UplinkRecord(Uplink(Transport.COAP, b"", T0), PUMP.identity, readings)]))
+    writer.close()
+    assert learn(tmp_path, 300)[0] == 0
+    model = json.loads((tmp_path / "odd.model.json").read_text("utf-8"))
+    assert model["taught"][0]["samples"] >= 200
+    (tmp_path / "odd.yaml").write_text(MODEL_RULE + "model: odd.model.json\n", "utf-8")
+    assert CliRunner().invoke(app, ["rules", "check", str(tmp_path)]).output == "1 rules are valid\n"
+
+
+def test_too_little_to_learn_from_is_told(url: str, tmp_path: Path) -> None:
+    code, said = learn(tmp_path, 10)
+    assert code == 1
+    assert "at least 100 are needed" in said
+    code, said = learn(tmp_path, 10, "urn:dev:none")
+    assert code == 1
+    assert "no device" in said
+    assert not (tmp_path / "odd.model.json").exists()

@@ -16,7 +16,7 @@ from alerts.functions import COUNTERS
 from alerts.groups import compose, judge_group
 from alerts.occurrences import applied
 from alerts.rules import Rule
-from alerts.windows import STEPS
+from alerts.windows import EARLY, STEPS
 from devices.alarm import Alarm, AlarmChange, Priority
 from devices.model import HOUR, MINUTE, SECOND, Device, Instant, Quality, Reading
 from devices.profile import Profile, shipped_profiles
@@ -181,7 +181,7 @@ Own = Mapping[tuple[str, Instant], tuple[float, Quality]]
 """A device's readings by metric and time."""
 
 
-def feature(one: Feature, at: Instant, own: Own) -> float | None:
+def feature(one: Feature, at: Instant, own: Own) -> float | None:  # noqa: C901 - one branch a function
     """What the past of a metric amounts to, from all its readings up to a moment."""
     said = {t: value for (metric, t), (value, _) in sorted(own.items()) if metric == one.metric and t <= at}
     told = sorted(t for t in said if own[one.metric, t][1] >= Quality.UNCERTAIN)
@@ -202,6 +202,9 @@ def feature(one: Feature, at: Instant, own: Own) -> float | None:
     simple: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "avg": fmean}
     if one.function in simple:
         return simple[one.function](values)
+    if one.function == "early":
+        first = inside[0] // step
+        return fmean(value for t, value in zip(inside, values, strict=True) if t // step < first + EARLY)
     if one.function == "span":
         return (inside[-1] - inside[0]) / SECOND
     if len(values) < 2:

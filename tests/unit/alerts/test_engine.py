@@ -50,6 +50,7 @@ CONDITIONS = (
     "count(flow, '15m') < 6 and running",
     "span(flow, '20m') > '5m' and flow > 4",
     "changed(running) and previous(flow) > flow",
+    "avg(flow, '3m') / early(flow, '30m') > 1.37",
     "age(flow) > '90s'",
     "age(running) > '2m' and vibration > 2",
     "quality(flow) == bad or quality(power) < good",
@@ -485,7 +486,7 @@ def test_where_the_history_is_cut_off_the_journal_is_taken_as_given_until_the_wi
 class Broken(Rule):
     """A rule with a defect that shows when it raises an alarm."""
 
-    def words(self, value: float | None, limit: float | None) -> str:
+    def words(self, value: float | None, limit: float | None, features: str = "") -> str:
         raise RuntimeError("a defect")
 
 
