@@ -28,6 +28,13 @@ class Contact:
     """It sends the newest first: the one before was held back."""
     new_port: bool = False
     """The carrier's NAT gives it another port."""
+    tries: int = 0
+    """How often what it sends was sent in vain before, each time with all retransmissions."""
+
+    @property
+    def first_attempt(self) -> int:
+        """The number of its first transmission for `nbiot.fate`."""
+        return self.tries % 200 * (nbiot.MAX_RETRANSMIT + 1)
 
 
 Step = Written | Contact

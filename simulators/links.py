@@ -105,7 +105,7 @@ class CoapLink:
             await self._client.rebind()
         self._client.ack_timeout = way.seconds(way.radio.timeout(contact.level))
         self._client.fate = lambda block, attempt: fate(
-            way.radio, way.seed, unit.tag, written.due + block * SECOND, attempt, contact.level
+            way.radio, way.seed, unit.tag, written.due + block * SECOND, contact.first_attempt + attempt, contact.level
         )
         before = self._client.retransmissions
         try:
@@ -165,7 +165,8 @@ class OscoreLink:
         assert self._client is not None
         pause = way.seconds(way.radio.timeout(contact.level))
         for attempt in range(MAX_RETRANSMIT + 1):
-            if not fate(way.radio, way.seed, unit.tag, written.due, attempt, contact.level).uplink_lost:
+            number = contact.first_attempt + attempt
+            if not fate(way.radio, way.seed, unit.tag, written.due, number, contact.level).uplink_lost:
                 break
             way.retransmitted += 1
             await asyncio.sleep(pause * 2**attempt)

@@ -14,6 +14,7 @@ class Memory:
         self._limit, self._keeps = limit, keeps
         self._held: deque[Written] = deque()
         self._octets = 0
+        self._tries: dict[tuple[int, int], int] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -38,7 +39,16 @@ class Memory:
             return None
         return self._held[-1] if newest else self._held[0]
 
+    def tries(self, written: Written) -> int:
+        """How often it was sent in vain."""
+        return self._tries.get((written.boot, written.sequence), 0)
+
+    def in_vain(self, written: Written) -> None:
+        """Nobody has answered."""
+        self._tries[written.boot, written.sequence] = self.tries(written) + 1
+
     def forget(self, written: Written) -> None:
         """It was answered for good, or is lost."""
         self._held.remove(written)
         self._octets -= len(written.payload)
+        self._tries.pop((written.boot, written.sequence), None)

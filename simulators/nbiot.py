@@ -78,8 +78,8 @@ class Fate(NamedTuple):
 
 
 def fate(radio: Radio, seed: int, tag: str, at: Instant, attempt: int, level: int) -> Fate:
-    """The fate of the n-th transmission of the uplink that is due at `at`."""
-    index = np.array([at // SECOND * 8 + attempt], dtype=np.int64)
+    """The fate of the n-th transmission (from 0) of the uplink that is due at `at`."""
+    index = np.array([at // SECOND * 1024 + attempt], dtype=np.int64)
     lost = radio.loss[level]
     return Fate(
         bool(uniform(seed, f"{tag}/lost up", index)[0] < lost),

@@ -187,7 +187,7 @@ class ScenarioDocument(DocumentModel):
     seed: int = Field(default=1, ge=0, description="Same seed, same bytes")
     start: datetime | None = Field(
         default=None,
-        description="With offset, as 2026-03-02T20:00:00+08:00 [default: a run in real time begins now, a faster ends now]",
+        description="With offset, as 2026-03-02T20:00:00+08:00 [default: real time begins now, a faster run ends now]",
     )
     duration: Duration = Field(description="Of the plant's time")
     speed: float = Field(default=1.0, ge=0, description="Times real time; 0 is as fast as the gateways acknowledge")

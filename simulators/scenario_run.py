@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from devices.credential import OscoreKeys
@@ -258,9 +258,10 @@ class _Run:
         counts = self._progress.by[unit.fleet.protocol]
         repeat = contact.repeat
         while (written := memory.next(newest=contact.newest)) is not None:
-            sent = await self._once(unit, link, written, contact)
+            sent = await self._once(unit, link, written, replace(contact, tries=memory.tries(written)))
             if sent is None or sent.later:
                 self._progress.unanswered += 1
+                memory.in_vain(written)
                 if not patient:
                     return
                 await asyncio.sleep(max(sent.max_age, 0.1) if sent is not None and sent.max_age else pause)

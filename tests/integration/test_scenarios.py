@@ -38,7 +38,7 @@ speed: 0
 sites: [{site: pumping-station}, {site: control-skid}]
 fleets:
   - {devices: [PS-P1], protocol: coap, credential: oscore}
-  - {devices: [PS-P2], protocol: coap, format: json, block: 256, coverage: [0, 0, 1]}
+  - {devices: [PS-P2], protocol: coap, format: json, block: 256, coverage: [0, 1, 0]}
   - {devices: [PS-P3], protocol: iotda}
   - {devices: [CV-TOWN], protocol: thingsboard}
   - {devices: [CV-TANK], protocol: mqtt, format: json}
