@@ -44,6 +44,7 @@ async def simulate_scenario(
     scenario = await asyncio.to_thread(load_scenario, name, seed)
     pace = scenario.document.speed if speed is None else speed
     begin = beginning(scenario, pace, clock.now())
+    out.print(f"building {format_duration(scenario.document.duration)} of {len(scenario.units)} devices …")
     target = await asyncio.to_thread(prepare, settings, scenario, folder)
     played = await asyncio.to_thread(play, scenario, begin)
     with View(played) as view:

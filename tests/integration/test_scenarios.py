@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from devices.decode import decode
 from devices.model import Instant, Transport, Uplink, instant
 from devices.normalize import normalize
 from headworks import clock
+from headworks.cli import app
 from headworks.scenarios import prepare
 from headworks.service import Doors
 from headworks.settings import Settings
@@ -26,6 +29,7 @@ from simulators.scenario_run import Progress, run_scenario
 from simulators.speech import CONTENT_FORMATS
 from tests.integration.test_gateways import eventually, query, running
 from tests.integration.test_quarantine import as_url
+from tests.unit.simulators.test_scenario_walkthrough import FILES
 
 START = instant(datetime(2026, 3, 2, 20, tzinfo=UTC))
 HOST = "waterworks"
@@ -194,3 +198,24 @@ duration: 1h
 waterworks: {pumps: 1, valves: 1}
 fleets: [{protocol: coap}]
 """
+
+
+def test_the_readmes_walk_ends_with_the_score_that_it_promises(
+    database_url: str, broker_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    with running(database_url, broker_url) as platform:
+        monkeypatch.setenv("HEADWORKS_DATABASE_URL", as_url(database_url))
+        monkeypatch.setenv("HEADWORKS_MQTT_URL", broker_url)
+        monkeypatch.setenv("HEADWORKS_COAP_PORT", platform.coap.rsplit(":", 1)[1])
+        ran = CliRunner().invoke(app, ["simulate", "night.yaml"])
+        assert ran.exit_code == 0, ran.output
+
+        def found() -> dict[str, bool]:
+            score = CliRunner().invoke(app, ["score", "build/truth.jsonl", "--json"])
+            return {event["fault"]: event["found_by"] is not None for event in json.loads(score.stdout)["events"]}
+
+        promised = {"dry-run": True, "position-sensor-fault": True, "coverage-loss": False}
+        eventually(lambda: found() == promised, "the score is what the text says", 30)
