@@ -11,6 +11,8 @@ from rich.table import Table
 from devices.duration import format_duration
 from devices.model import instant
 from headworks import clock
+from headworks.profiles import load_profile_files
+from headworks.settings import load_settings
 
 app = typer.Typer(
     help="Scenarios for `headworks simulate`: list and check them, print their schema.", no_args_is_help=True
@@ -24,8 +26,9 @@ def list_() -> None:
     from simulators.scenario import read_scenario, scenario_path, shipped_scenarios
 
     table = Table("scenario", "title", "lasts", box=None, pad_edge=False)
+    profiles = load_profile_files(load_settings().profiles)
     for name in shipped_scenarios():
-        document, _ = read_scenario(scenario_path(name))
+        document, _ = read_scenario(scenario_path(name), profiles)
         table.add_row(name, document.title, format_duration(document.duration))
     out.print(table)
 
@@ -35,7 +38,7 @@ def check(scenario: Annotated[str, typer.Argument(help="A scenario file, or a sh
     """Check a scenario and the sites that it names; every problem is printed with its file, line and column."""
     from simulators.scenario_plant import load_scenario, play  # needs EPANET, which the rest does not
 
-    found = load_scenario(scenario)
+    found = load_scenario(scenario, profiles=load_profile_files(load_settings().profiles))
     begin = found.document.start
     played = play(found, instant(begin) if begin else clock.now() - found.document.duration)
     counts: dict[str, int] = {}

@@ -41,7 +41,7 @@ async def simulate_scenario(
     settings: Settings, name: str, seed: int | None, speed: float | None, folder: Path, stop: asyncio.Event
 ) -> None:
     """Run it; `typer.Exit` with 130 where it was stopped."""
-    scenario = await asyncio.to_thread(load_scenario, name, seed)
+    scenario = await asyncio.to_thread(load_scenario, name, seed, load_profile_files(settings.profiles))
     pace = scenario.document.speed if speed is None else speed
     begin = beginning(scenario, pace, clock.now())
     out.print(f"building {format_duration(scenario.document.duration)} of {len(scenario.units)} devices …")

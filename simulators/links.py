@@ -224,7 +224,8 @@ class DoorLink:
             self._client = MqttClient(way.door_url, name, login)
         else:
             self._topic = f"$oc/devices/{identity}/sys/properties/report"
-            name = iotda.client_id(identity, now, checked=True)
+            # As a device without a clock says it: its password is good for as long as the run goes on.
+            name = iotda.client_id(identity, now)
             self._client = MqttClient(way.door_url, name, (identity, iotda.password(secret, now)))
 
     async def open(self) -> None:

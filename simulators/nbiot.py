@@ -18,8 +18,7 @@ from simulators.device_faults import DeviceFault, active
 from simulators.noise import choice, drift, uniform
 
 LEVELS = 3
-MCL = (144.0, 154.0, 164.0)
-"""dB of maximum coupling loss that coverage levels 0, 1, 2 reach (3GPP TR 45.820, 5.1; levels: TS 36.321, 5.1.1)."""
+"""Coverage levels 0, 1, 2 reach 144, 154, 164 dB of coupling loss (3GPP TR 45.820, 5.1; levels: TS 36.321, 5.1.1)."""
 MAX_RETRANSMIT = 4
 """RFC 7252, section 4.8."""
 NAT_MAPPING = 2 * MINUTE

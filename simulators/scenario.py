@@ -7,6 +7,7 @@ are shipped, `scenario.schema.json` is for editors.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -20,7 +21,7 @@ from devices.document import DocumentError, DocumentModel, Positions, load_yaml,
 from devices.duration import Duration
 from devices.metrics import CATALOGUE as METRICS
 from devices.model import DAY, HOUR, MINUTE, Codec
-from devices.profile import Profile, Reporting, shipped_profiles
+from devices.profile import Profile, Reporting
 from simulators.catalogue import CATALOGUE
 from simulators.device_faults import DEVICE_CATALOGUE
 from simulators.faults import FaultKind
@@ -28,8 +29,6 @@ from simulators.nbiot import Radio
 
 FAULTS = (*CATALOGUE, *(kind.value for kind in FaultKind if kind.value not in CATALOGUE), *DEVICE_CATALOGUE)
 """Every kind of fault: of sites, of the waterworks, of devices."""
-FAST = 0.0
-"""The speed that is as fast as the gateways acknowledge."""
 
 
 class Protocol(StrEnum):
@@ -228,14 +227,13 @@ def scenario_path(name: Path | str) -> Path:
     return path
 
 
-def read_scenario(path: Path) -> tuple[ScenarioDocument, Positions]:
+def read_scenario(path: Path, profiles: Mapping[str, Profile]) -> tuple[ScenarioDocument, Positions]:
     """A scenario's document and where its values stand; `DocumentError` with every problem that the file itself shows.
 
-    Whether sites, tags and targets exist is seen when it is built.
+    `profiles` are those that are installed. Whether sites, tags and targets exist is seen when it is built.
     """
     root, positions = load_yaml(path.read_text("utf-8"), str(path))
     document = validate(root, positions, ScenarioDocument)
-    profiles = shipped_profiles()
     problems: list[str] = []
     for number, fleet in enumerate(document.fleets):
         if fleet.profile is not None and fleet.profile not in profiles:

@@ -86,14 +86,15 @@ class Played:
         return plan(unit.tag, scenario.seed, scenario.radio, written, mine)
 
 
-def load_scenario(name: Path | str, seed: int | None = None) -> Scenario:
+def load_scenario(name: Path | str, seed: int | None = None, profiles: Mapping[str, Profile] | None = None) -> Scenario:
     """Read a scenario, or a shipped one by its bare name, and everything that it names.
 
     `DocumentError` with every problem, `EpanetError` where a network cannot be run, `OSError` for a file that is not
-    there. `seed` is in place of the file's.
+    there. `seed` is in place of the file's, `profiles` are those that are installed (the shipped ones).
     """
     path = scenario_path(name)
-    document, positions = read_scenario(path)
+    installed = shipped_profiles() if profiles is None else profiles
+    document, positions = read_scenario(path, installed)
     chosen = document.seed if seed is None else seed
     sites = []
     for number, entry in enumerate(document.sites):
@@ -112,7 +113,7 @@ def load_scenario(name: Path | str, seed: int | None = None) -> Scenario:
         (number, device) for number, site in enumerate(sites) for device in site.devices(chosen + _APART * number)
     ]
     devices += [(len(sites), asset.device) for asset in works.assets] if works else []
-    units, problems = _units(document, positions, [device for _, device in devices])
+    units, problems = _units(document, positions, [device for _, device in devices], installed)
     places = {device.tag: (number, device.profile) for number, device in devices}
     problems += [
         f"{positions.locate(['sites'])}: the tag ‘{tag}’ stands at two sites"
@@ -133,9 +134,8 @@ def load_scenario(name: Path | str, seed: int | None = None) -> Scenario:
 
 
 def _units(
-    document: ScenarioDocument, positions: Positions, devices: Sequence[Device]
+    document: ScenarioDocument, positions: Positions, devices: Sequence[Device], profiles: Mapping[str, Profile]
 ) -> tuple[tuple[Unit, ...], list[str]]:
-    profiles = shipped_profiles()
     problems: list[str] = []
     units: list[Unit] = []
     used: set[int] = set()

@@ -48,6 +48,7 @@ class SparkplugNode:
         self._online = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"headworks-simulator-{name}")
         self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
@@ -97,6 +98,11 @@ class SparkplugNode:
     def _on_connect(self, client: mqtt.Client, *_: object) -> None:
         client.subscribe([("spBv1.0/STATE/+", 1), (f"spBv1.0/{self._group}/NCMD/{self._node}", 1)])
         self._be_born()
+
+    def _on_disconnect(self, client: mqtt.Client, *_: object) -> None:
+        # The next connection is another life, and its will has the number of that one.
+        self._births = (self._births + 1) % 256
+        client.will_set(self._topic("NDEATH"), self._death(), qos=1)
 
     def _be_born(self) -> None:
         with self._lock:

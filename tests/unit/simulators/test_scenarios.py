@@ -63,7 +63,7 @@ random_faults: {a_day: 100, lasts: [5m, 10m]}
 """
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000), minutes=st.integers(0, 1_000))
 def test_the_same_seed_gives_the_same_bytes_at_the_same_times(tmp_path: Path, seed: int, minutes: int) -> None:
     path = tmp_path / "mixed.yaml"
