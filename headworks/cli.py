@@ -24,6 +24,7 @@ from headworks import (
     cli_profiles,
     cli_quarantine,
     cli_rules,
+    cli_scenarios,
     cli_score,
     cli_simulate,
     cli_sites,
@@ -59,6 +60,7 @@ app.add_typer(cli_quarantine.app, name="quarantine")
 app.command("export")(cli_exchange.export)
 app.command("import")(cli_exchange.import_)
 app.add_typer(cli_storage.app, name="storage")
+app.add_typer(cli_scenarios.app, name="scenarios")
 app.command("simulate")(cli_simulate.simulate)
 app.command("replay")(cli_simulate.replay)
 app.command("score")(cli_score.score)

@@ -48,7 +48,17 @@ class Via(StrEnum):
 
 
 def simulate(
-    seed: Annotated[int, typer.Option(help="Same seed, same plant, same faults")] = 1,
+    scenario: Annotated[
+        str | None,
+        typer.Argument(help="A scenario file, or a shipped one by its name; without it, a waterworks as below says"),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of a scenario: times real time; 0 is as fast as it is acknowledged"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same plant, same faults [default: 1, or the scenario's]")
+    ] = None,
     pumps: Annotated[int, typer.Option(min=0, max=500)] = 12,
     valves: Annotated[int, typer.Option(min=0, max=500)] = 12,
     hours: Annotated[float, typer.Option(min=0.1, max=168, help="How much of the plant's time, ending now")] = 24.0,
@@ -60,9 +70,17 @@ def simulate(
         "build"
     ),
 ) -> None:
-    """Let a simulated plant's devices report to the running platform by CoAP and MQTT."""
+    """Let a simulated plant's devices report to the running platform: a scenario, or a waterworks by CoAP and MQTT."""
     settings = load_settings()
-    mqtt_url = _mqtt_url(settings)
+    if scenario is not None:
+        from headworks.scenarios import simulate_scenario  # needs EPANET, which the rest of this does not
+
+        _until_stopped(lambda stop: simulate_scenario(settings, scenario, seed, speed, folder, stop))
+        return
+    if speed is not None:
+        raise typer.BadParameter("is for scenarios; --seconds says how long this takes", param_hint="--speed")
+    seed = 1 if seed is None else seed
+    mqtt_url = mqtt_url_of(settings)
     end = clock.now() // SECOND * SECOND
     folder.mkdir(parents=True, exist_ok=True)
     config = run.Config(
@@ -97,7 +115,7 @@ def replay(
     """Send a recorded CSV file through the gateways; Ctrl-C stops it, and the next run goes on from there."""
     settings = load_settings()
     meaning = load_mapping(mapping)
-    way = Way(coap=(settings.coap_host, settings.coap_port)) if via is Via.COAP else Way(mqtt_url=_mqtt_url(settings))
+    way = Way(coap=(settings.coap_host, settings.coap_port)) if via is Via.COAP else Way(mqtt_url=mqtt_url_of(settings))
     _register(settings, [target.device() for target in meaning.devices])
     name = hashlib.sha256(f"{file.absolute()}|{via}".encode()).hexdigest()[:16]
     checkpoint = settings.state_dir / "replay" / f"{name}.json"
@@ -135,7 +153,8 @@ def replay(
         raise typer.Exit(130)
 
 
-def _mqtt_url(settings: Settings) -> str:
+def mqtt_url_of(settings: Settings) -> str:
+    """The broker to send to: the one the settings name, else that of the platform running here."""
     if settings.mqtt_url is not None:
         return settings.mqtt_url.get_secret_value()
     running = find_running(settings.state_dir)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from simulators.coap_message import (
@@ -15,6 +16,7 @@ from simulators.coap_message import (
     CONFIRMABLE,
     EMPTY,
     RESET,
+    Block,
     Received,
     dotted,
     empty,
@@ -29,6 +31,8 @@ MAX_RETRANSMIT = 4
 RESPONSE_TIMEOUT = 93.0
 """How long a separate response is awaited after the acknowledgement: MAX_TRANSMIT_WAIT, as the RFC leaves it open."""
 TELEMETRY = "telemetry"
+CONTINUE = "2.31"
+"""The answer to a block that is not the last one (RFC 7959)."""
 
 
 class Answer(NamedTuple):
@@ -64,7 +68,7 @@ class CoapClient(asyncio.DatagramProtocol):
         response_timeout: float = RESPONSE_TIMEOUT,
     ) -> None:
         self._random = rng
-        self._ack_timeout = ack_timeout
+        self.ack_timeout = ack_timeout
         self._max_retransmit = max_retransmit
         self._response_timeout = response_timeout
         self._address: tuple[str, int] = ("", 0)
@@ -74,7 +78,10 @@ class CoapClient(asyncio.DatagramProtocol):
         self._acknowledged = asyncio.Event()
         self._answer: asyncio.Future[Answer] | None = None
         self._confirmed: list[int] = []
+        self._deaf = False
         self.retransmissions = 0
+        self.fate: Callable[[int, int], tuple[bool, bool]] | None = None
+        """What a bad radio does with the n-th transmission of a block: whether it is lost, whether its answer is."""
 
     async def open(self, host: str, port: int) -> None:
         """Open a socket; `OSError` where that is not possible."""
@@ -93,34 +100,50 @@ class CoapClient(asyncio.DatagramProtocol):
             self._transport.close()
             self._transport = None
 
-    async def post(self, identity: str, content_format: int, payload: bytes, *, at_root: bool = False) -> Answer:
+    async def post(
+        self, identity: str, content_format: int, payload: bytes, *, at_root: bool = False, block: int | None = None
+    ) -> Answer:
         """POST to `/telemetry/<identity>`, or to the root where only the payload names the device; wait for the answer.
 
-        `NoAnswerError` where none comes. One call at a time.
+        A payload longer than `block` goes in blocks of that size. `NoAnswerError` where no answer comes. One call at a
+        time.
         """
+        path = () if at_root else (TELEMETRY, identity)
+        if block is None or len(payload) <= block:
+            return await self._request(path, content_format, payload, None)
+        for number, begin in enumerate(range(0, len(payload), block)):
+            part = Block(number, begin + block < len(payload), block)
+            answer = await self._request(path, content_format, payload[begin : begin + block], part)
+            if answer.code != CONTINUE:
+                break
+        return answer
+
+    async def _request(self, path: tuple[str, ...], content_format: int, payload: bytes, block: Block | None) -> Answer:
         assert self._transport is not None, "open() first"
         assert self._answer is None, "one request at a time"
         self._mid = self._mid + 1 & 0xFFFF
         self._token = self._random.randbytes(4)
         self._acknowledged.clear()
         self._answer = asyncio.get_running_loop().create_future()
-        path = () if at_root else (TELEMETRY, identity)
         try:
-            await self._transmit(post(self._mid, self._token, path, content_format, payload))
+            message = post(self._mid, self._token, path, content_format, payload, block)
+            await self._transmit(message, block.number if block else 0)
             return await asyncio.wait_for(self._answer, self._response_timeout)
         except NoAnswerError:
             raise
         except TimeoutError:
             raise NoAnswerError("acknowledged, but the response did not come") from None
         finally:
-            self._answer = None
+            self._answer, self._deaf = None, False
 
-    async def _transmit(self, message: bytes) -> None:
+    async def _transmit(self, message: bytes, number: int) -> None:
         """Send until the message is acknowledged or answered (section 4.2)."""
-        pause = self._ack_timeout * self._random.uniform(1.0, ACK_RANDOM_FACTOR)
+        pause = self.ack_timeout * self._random.uniform(1.0, ACK_RANDOM_FACTOR)
         for attempt in range(self._max_retransmit + 1):
             assert self._transport is not None
-            self._transport.sendto(message)
+            lost, self._deaf = self.fate(number, attempt) if self.fate else (False, False)
+            if not lost:
+                self._transport.sendto(message)
             self.retransmissions += attempt > 0
             try:
                 await asyncio.wait_for(self._acknowledged.wait(), pause)
@@ -132,7 +155,7 @@ class CoapClient(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         """Take an acknowledgement or a response."""
-        message = parse(data)
+        message = None if self._deaf else parse(data)
         if message is None:
             return
         if message.code == EMPTY:

@@ -13,7 +13,7 @@ EMPTY = 0
 DEFAULT_MAX_AGE = 60
 """Seconds, where a response has no Max-Age (section 5.10.5)."""
 _POST = 2
-_URI_PATH, _CONTENT_FORMAT, _MAX_AGE = 11, 12, 14
+_URI_PATH, _CONTENT_FORMAT, _MAX_AGE, _BLOCK1 = 11, 12, 14, 27
 _MARKER = 0xFF
 
 
@@ -28,7 +28,17 @@ class Received(NamedTuple):
     payload: bytes
 
 
-def post(mid: int, token: bytes, path: tuple[str, ...], content_format: int, payload: bytes) -> bytes:
+class Block(NamedTuple):
+    """Which part of a request's body a message has (Block1, RFC 7959); `size` is a power of two from 16 to 1024."""
+
+    number: int
+    more: bool
+    size: int
+
+
+def post(
+    mid: int, token: bytes, path: tuple[str, ...], content_format: int, payload: bytes, block: Block | None = None
+) -> bytes:
     """A confirmable POST."""
     parts = [struct.pack("!BBH", 0x40 | CONFIRMABLE << 4 | len(token), _POST, mid), token]
     number = 0
@@ -36,6 +46,9 @@ def post(mid: int, token: bytes, path: tuple[str, ...], content_format: int, pay
         parts.append(_option(_URI_PATH - number, segment.encode()))
         number = _URI_PATH
     parts.append(_option(_CONTENT_FORMAT - number, content_format.to_bytes((content_format.bit_length() + 7) // 8)))
+    if block is not None:
+        value = block.number << 4 | block.more << 3 | (block.size.bit_length() - 5)
+        parts.append(_option(_BLOCK1 - _CONTENT_FORMAT, value.to_bytes((value.bit_length() + 7) // 8)))
     if payload:
         parts += [bytes([_MARKER]), payload]
     return b"".join(parts)

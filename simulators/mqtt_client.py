@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -37,7 +38,8 @@ class Puback(NamedTuple):
 class MqttClient:
     """A connection shared by some devices."""
 
-    def __init__(self, url: str, client_id: str) -> None:
+    def __init__(self, url: str, client_id: str, login: tuple[str, str | None] | None = None) -> None:
+        """`login` is a user name and password in place of those in the address."""
         parts = urlsplit(url)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise ValueError("an MQTT address looks like mqtt://host:1883 or mqtts://user:password@host:8883")
@@ -53,7 +55,9 @@ class MqttClient:
         )
         self._client.on_publish = self._on_publish
         self._client.reconnect_delay_set(1, 10)
-        if parts.username:
+        if login is not None:
+            self._client.username_pw_set(*login)
+        elif parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
         if self._tls:
             self._client.tls_set()
@@ -73,8 +77,16 @@ class MqttClient:
 
     async def publish(self, identity: str, payload: bytes) -> Puback:
         """Publish to the device's telemetry topic and wait for the broker's word."""
+        return await self.send(f"headworks/{identity}/telemetry", payload)
+
+    async def send(self, topic: str, payload: bytes, content_type: str | None = None) -> Puback:
+        """Publish to any topic and wait for the broker's word."""
         future: asyncio.Future[Puback] = asyncio.get_running_loop().create_future()
-        info = self._client.publish(f"headworks/{identity}/telemetry", payload, qos=1)
+        properties = None
+        if content_type is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.ContentType = content_type
+        info = self._client.publish(topic, payload, qos=1, properties=properties)
         if info.rc not in _TAKEN:
             return Puback(mqtt.error_string(info.rc), stored=False, later=True)
         with self._lock:

@@ -46,17 +46,22 @@ class Ledger:
         readings: Mapping[str, Sequence[Instant]],
         *,
         acknowledged: bool,
+        sent: bool = True,
+        undated: int = 0,
     ) -> None:
-        """Write down how one uplink ended; `readings` are its sample times by metric."""
+        """Write down how one uplink ended; `readings` are its sample times by metric, `undated` how many more it has
+        whose times are from before 2010. One that was never sent was dropped by the device itself."""
         line = {
             "device": device,
             "transport": transport,
             "sequence": sequence,
-            "sent": True,
+            "sent": sent,
             "acknowledged": acknowledged,
             "code": code,
             "readings": readings,
         }
+        if undated:
+            line["undated"] = undated
         self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._file.flush()
 
