@@ -28,6 +28,7 @@ from headworks import (
     cli_simulate,
     cli_sites,
     cli_storage,
+    cli_storm,
     cli_tokens,
 )
 from headworks.embedded import EmbeddedServiceError
@@ -62,6 +63,7 @@ app.add_typer(cli_storage.app, name="storage")
 app.command("simulate")(cli_simulate.simulate)
 app.command("replay")(cli_simulate.replay)
 app.command("score")(cli_score.score)
+app.command("storm")(cli_storm.storm)
 
 err = Console(stderr=True, highlight=False)
 
