@@ -23,6 +23,8 @@ from headworks import (
     cli_notify,
     cli_profiles,
     cli_quarantine,
+    cli_record,
+    cli_replay,
     cli_rules,
     cli_score,
     cli_simulate,
@@ -61,8 +63,9 @@ app.command("export")(cli_exchange.export)
 app.command("import")(cli_exchange.import_)
 app.add_typer(cli_storage.app, name="storage")
 app.command("simulate")(cli_simulate.simulate)
-app.command("replay")(cli_simulate.replay)
+app.command("replay")(cli_replay.replay_file)
 app.command("score")(cli_score.score)
+app.command("record")(cli_record.record)
 app.command("storm")(cli_storm.storm)
 
 err = Console(stderr=True, highlight=False)

@@ -93,7 +93,7 @@ class CoapClient(asyncio.DatagramProtocol):
             self._transport.close()
             self._transport = None
 
-    async def post(self, identity: str, content_format: int, payload: bytes, *, at_root: bool = False) -> Answer:
+    async def post(self, identity: str, content_format: int | None, payload: bytes, *, at_root: bool = False) -> Answer:
         """POST to `/telemetry/<identity>`, or to the root where only the payload names the device; wait for the answer.
 
         `NoAnswerError` where none comes. One call at a time.

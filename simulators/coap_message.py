@@ -28,14 +28,16 @@ class Received(NamedTuple):
     payload: bytes
 
 
-def post(mid: int, token: bytes, path: tuple[str, ...], content_format: int, payload: bytes) -> bytes:
-    """A confirmable POST."""
+def post(mid: int, token: bytes, path: tuple[str, ...], content_format: int | None, payload: bytes) -> bytes:
+    """A confirmable POST; the format is left out where there is none."""
     parts = [struct.pack("!BBH", 0x40 | CONFIRMABLE << 4 | len(token), _POST, mid), token]
     number = 0
     for segment in path:
         parts.append(_option(_URI_PATH - number, segment.encode()))
         number = _URI_PATH
-    parts.append(_option(_CONTENT_FORMAT - number, content_format.to_bytes((content_format.bit_length() + 7) // 8)))
+    if content_format is not None:
+        value = content_format.to_bytes((content_format.bit_length() + 7) // 8)
+        parts.append(_option(_CONTENT_FORMAT - number, value))
     if payload:
         parts += [bytes([_MARKER]), payload]
     return b"".join(parts)

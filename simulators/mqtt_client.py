@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -73,8 +74,16 @@ class MqttClient:
 
     async def publish(self, identity: str, payload: bytes) -> Puback:
         """Publish to the device's telemetry topic and wait for the broker's word."""
+        return await self.publish_to(f"headworks/{identity}/telemetry", payload)
+
+    async def publish_to(self, topic: str, payload: bytes, content_type: str | None = None) -> Puback:
+        """Publish to any topic and wait for the broker's word."""
         future: asyncio.Future[Puback] = asyncio.get_running_loop().create_future()
-        info = self._client.publish(f"headworks/{identity}/telemetry", payload, qos=1)
+        properties = None
+        if content_type is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.ContentType = content_type
+        info = self._client.publish(topic, payload, qos=1, properties=properties)
         if info.rc not in _TAKEN:
             return Puback(mqtt.error_string(info.rc), stored=False, later=True)
         with self._lock:

@@ -100,9 +100,9 @@ def count_rows(path: Path) -> int:
     return max(0, lines + (last != b"\n") - 1)
 
 
-def fingerprint(path: Path, mapping: Mapping, target: str) -> str:
+def fingerprint(path: Path, reading: str, target: str) -> str:
     """What a checkpoint belongs to: the same bytes, read the same way, sent to the same place."""
-    digest = hashlib.sha256(mapping.model_dump_json().encode() + b"\0" + target.encode() + b"\0")
+    digest = hashlib.sha256(reading.encode() + b"\0" + target.encode() + b"\0")
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
