@@ -175,16 +175,12 @@ def test_a_stopped_replay_goes_on_where_it_was_answered(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_of_one_file_mapping_and_place_and_a_broken_one_is_none(tmp_path: Path) -> None:
     path, checkpoint = recording(tmp_path, *minutes(3)), tmp_path / "deep" / "checkpoint.json"
+    other = mapping(MAP + "ignore: [x]\n").model_dump_json()
     of = fingerprint(path, mapping().model_dump_json(), "coap://here:1")
     save_checkpoint(checkpoint, of, Checkpoint(2, 1))
     assert load_checkpoint(checkpoint, of) == Checkpoint(2, 1)
     assert load_checkpoint(checkpoint, fingerprint(path, mapping().model_dump_json(), "coap://there:1")) == Checkpoint()
-    assert (
-        load_checkpoint(
-            checkpoint, fingerprint(path, mapping(MAP + "ignore: [x]\n").model_dump_json(), "coap://here:1")
-        )
-        == Checkpoint()
-    )
+    assert load_checkpoint(checkpoint, fingerprint(path, other, "coap://here:1")) == Checkpoint()
     path.write_text(path.read_text() + "2026-03-02T05:00:00,1,1\n")
     assert load_checkpoint(checkpoint, fingerprint(path, mapping().model_dump_json(), "coap://here:1")) == Checkpoint()
     checkpoint.write_text("{")
