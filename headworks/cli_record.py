@@ -15,7 +15,7 @@ from devices.duration import parse_duration
 from devices.errors import UnavailableError
 from devices.model import SECOND, Device, Instant, Uplink, moment
 from headworks import clock, tap
-from headworks.cli_storm import _interrupted
+from headworks.cli_storm import interrupted
 from headworks.options import parse_time
 from headworks.running import database_url
 from headworks.settings import Settings, load_settings
@@ -163,7 +163,7 @@ def _without_address(uplink: Uplink, rename: Rename) -> Uplink:
 
 def _listen(path: Path, taker: _Taker, end: float | None) -> None:
     """Until Ctrl-C or the end; a platform that restarts is waited for."""
-    with _interrupted() as stopped:
+    with interrupted() as stopped:
         if not path.exists():
             raise UnavailableError(
                 f"no platform listens at {path}: start it, or set HEADWORKS_STATE_DIR to its state folder"

@@ -83,7 +83,7 @@ def storm(
         rebind,
     )  # fmt: skip
     clocks = Clocks(time.monotonic, time.process_time, clock.now() / SECOND - time.monotonic())
-    with _bar() as bar, _interrupted() as stopped:
+    with _bar() as bar, interrupted() as stopped:
         task = bar.add_task("", total=devices)
         before = (0.0, 0)
 
@@ -215,7 +215,7 @@ def _bar() -> Progress:
 
 
 @contextmanager
-def _interrupted() -> Iterator[list[int]]:
+def interrupted() -> Iterator[list[int]]:
     """What SIGINT and SIGTERM came meanwhile, in place of an exception."""
     came: list[int] = []
     before = {

@@ -1,4 +1,4 @@
-"""Replay through the gateways: of CSV files, real input with its real gaps, repeats and jumping clocks, and of what
+"""Replay through the gateways: of tables, real input with its real gaps, repeats and jumping clocks, and of what
 `headworks record` has kept.
 
 A checkpoint says how far a file was answered; a run that was interrupted goes on from there. Reading is in `recording`
@@ -20,6 +20,7 @@ from simulators.coap_client import Answer
 from simulators.device import COAP_PAYLOAD, MQTT_PAYLOAD
 from simulators.mapping import Mapping
 from simulators.mqtt_client import Puback
+from simulators.parquet_rows import count_parquet_rows, is_parquet, parquet_rows
 from simulators.recording import (
     Checkpoint,
     Findings,
@@ -99,7 +100,7 @@ async def replay(
     """
     of = await asyncio.to_thread(fingerprint, path, mapping.model_dump_json(), way.target)
     reached = load_checkpoint(checkpoint, of)
-    state = Replayed(rows=reached.rows, total_rows=await asyncio.to_thread(count_rows, path))
+    state = Replayed(rows=reached.rows, total_rows=await asyncio.to_thread(_count, path))
     book = Ledger(ledger) if ledger else None
     limit = MQTT_PAYLOAD if way.coap is None else COAP_PAYLOAD
     transport = Transport.MQTT if way.coap is None else Transport.COAP
@@ -276,10 +277,15 @@ def _stages(
 ) -> Iterator[Stage]:
     """The batches of a table; an uplink has at most `limit` bytes."""
     sent = reached.uplinks
-    for batch in batches(rows(path, mapping, findings, reached.rows), mapping):
+    read = parquet_rows if is_parquet(path) else rows
+    for batch in batches(read(path, mapping, findings, reached.rows), mapping):
         parcels = _parcels(batch, limit, sent, transport)
         sent += len(parcels)
         yield Stage([row.at for row in batch], parcels, Checkpoint(batch[-1].number, sent))
+
+
+def _count(path: Path) -> int:
+    return count_parquet_rows(path) if is_parquet(path) else count_rows(path)
 
 
 def _parcels(batch: list[Row], limit: int, sent: int, transport: Transport) -> list[Parcel]:
