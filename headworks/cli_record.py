@@ -52,6 +52,7 @@ def record(
             end = time.monotonic() + parse_duration(for_) / SECOND
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--for") from None
+    file.parent.mkdir(parents=True, exist_ok=True)
     try:
         recorder = Recorder(
             file,
