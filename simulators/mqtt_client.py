@@ -74,9 +74,9 @@ class MqttClient:
 
     async def publish(self, identity: str, payload: bytes) -> Puback:
         """Publish to the device's telemetry topic and wait for the broker's word."""
-        return await self.publish_to(f"headworks/{identity}/telemetry", payload)
+        return await self.send(f"headworks/{identity}/telemetry", payload)
 
-    async def publish_to(self, topic: str, payload: bytes, content_type: str | None = None) -> Puback:
+    async def send(self, topic: str, payload: bytes, content_type: str | None = None) -> Puback:
         """Publish to any topic and wait for the broker's word."""
         future: asyncio.Future[Puback] = asyncio.get_running_loop().create_future()
         properties = None

@@ -132,7 +132,7 @@ class Sender:
             kind = _CONTENT_TYPES.get(ContentFormat(uplink.content_format)) if uplink.content_format > 0 else None
             kind = kind or _UNKNOWN_TYPE
         for _ in range(_NOBODY_TRIES):
-            answer = await client.publish_to(topic, uplink.payload, kind)
+            answer = await client.send(topic, uplink.payload, kind)
             if not answer.later:
                 return answer
             await asyncio.sleep(_NOBODY_SECONDS)
