@@ -23,12 +23,15 @@ from headworks import (
     cli_notify,
     cli_profiles,
     cli_quarantine,
+    cli_record,
+    cli_replay,
     cli_rules,
     cli_scenarios,
     cli_score,
     cli_simulate,
     cli_sites,
     cli_storage,
+    cli_storm,
     cli_tokens,
 )
 from headworks.embedded import EmbeddedServiceError
@@ -62,8 +65,10 @@ app.command("import")(cli_exchange.import_)
 app.add_typer(cli_storage.app, name="storage")
 app.add_typer(cli_scenarios.app, name="scenarios")
 app.command("simulate")(cli_simulate.simulate)
-app.command("replay")(cli_simulate.replay)
+app.command("replay")(cli_replay.replay_file)
 app.command("score")(cli_score.score)
+app.command("record")(cli_record.record)
+app.command("storm")(cli_storm.storm)
 
 err = Console(stderr=True, highlight=False)
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alerts.expression import plain
 from alerts.learning import learn as teach
 from alerts.rules import TESTS, Rule, json_schema
 from alerts.ruletests import RuleTests, load_tests, run
@@ -142,7 +143,8 @@ def learn(
         if missing:
             typer.echo(f"headworks: there is no device {', '.join(missing)}", err=True)
             raise typer.Exit(1)
-        stretch = history.stretch(connection, [one.identity for one in chosen], begin, end)
+        metrics = sorted({plain(metric) for metric in rule.parsed.metrics})
+        stretch = history.stretch(connection, [one.identity for one in chosen], metrics, begin, end)
     readings = [reading for past in stretch.values() for reading in past.readings()]
     try:
         model = teach(

@@ -1,9 +1,8 @@
-"""`headworks simulate` and `headworks replay`: virtual devices and recordings against a running platform."""
+"""`headworks simulate`: virtual devices against a running platform; and what other senders need, too."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -28,10 +27,7 @@ from headworks.profiles import load_profile_files
 from headworks.running import find_running
 from headworks.settings import Settings, SettingsError, load_settings
 from simulators import run
-from simulators.mapping import load_mapping
 from simulators.plant import build
-from simulators.replay import Replayed, ReplayError, Way
-from simulators.replay import replay as play
 from storage import registry
 from storage.database import connect
 
@@ -102,55 +98,6 @@ def simulate(
     for transport, sent in done.sent.items():
         typer.echo(f"{transport.value}: {sent} readings sent, {done.acknowledged[transport]} acknowledged")
     typer.echo(f"faults are in {config.truth}, acknowledgements in {config.ledger}")
-
-
-def replay(
-    file: Annotated[Path, typer.Argument(help="A recorded CSV file", exists=True, dir_okay=False)],
-    mapping: Annotated[Path, typer.Option("--map", help="What its columns mean: a YAML file, or `skab` or `nab`")],
-    via: Annotated[Via, typer.Option(help="The way to the platform")] = Via.MQTT,
-    speed: Annotated[float, typer.Option(min=0, help="Times real time; 0 is as fast as it is acknowledged")] = 0.0,
-    restart: Annotated[bool, typer.Option("--restart", help="From the beginning, not from where it stopped")] = False,  # noqa: FBT002
-    ledger: Annotated[Path | None, typer.Option(help="Write down every acknowledgement here")] = None,
-) -> None:
-    """Send a recorded CSV file through the gateways; Ctrl-C stops it, and the next run goes on from there."""
-    settings = load_settings()
-    meaning = load_mapping(mapping)
-    way = Way(coap=(settings.coap_host, settings.coap_port)) if via is Via.COAP else Way(mqtt_url=mqtt_url_of(settings))
-    _register(settings, [target.device() for target in meaning.devices])
-    name = hashlib.sha256(f"{file.absolute()}|{via}".encode()).hexdigest()[:16]
-    checkpoint = settings.state_dir / "replay" / f"{name}.json"
-    if restart:
-        checkpoint.unlink(missing_ok=True)
-    with _progress("rows") as bar:
-        task = bar.add_task(file.name, total=None)
-
-        def report(state: Replayed) -> None:
-            bar.update(task, completed=state.rows, total=state.total_rows)
-
-        try:
-            done = _until_stopped(
-                lambda stop: play(file, meaning, way, checkpoint, speed=speed, ledger=ledger, report=report, stop=stop)
-            )
-        except (ReplayError, OSError) as error:
-            typer.echo(f"headworks: {error}", err=True)
-            raise typer.Exit(2) from None
-    for problem in done.skipped[:20]:
-        typer.echo(f"left out: {problem}", err=True)
-    if len(done.skipped) > 20:
-        typer.echo(f"left out: {len(done.skipped) - 20} more rows", err=True)
-    for rejection in done.rejections:
-        typer.echo(f"rejected: {rejection}", err=True)
-    if done.unmapped:
-        typer.echo(f"not in the map, so not sent: {', '.join(done.unmapped)}", err=True)
-    if done.empty_cells:
-        typer.echo(f"{done.empty_cells} empty cells were left out", err=True)
-    typer.echo(
-        f"{done.rows} of {done.total_rows} rows; {done.acknowledged} readings acknowledged in {done.uplinks} uplinks"
-        + (f", {done.rejected_uplinks} uplinks rejected" if done.rejected_uplinks else "")
-    )
-    if not done.complete:
-        typer.echo("stopped; run the same command again to go on from here")
-        raise typer.Exit(130)
 
 
 def mqtt_url_of(settings: Settings) -> str:

@@ -34,6 +34,7 @@ from headworks.judging import Journal
 from headworks.profiles import load_profile_files
 from headworks.session import Session
 from headworks.settings import Settings, SettingsError, UnknownDevices, check_certificate
+from headworks.tap import Tap
 from headworks.telling import Telling
 from headworks.upkeep import Upkeep
 from ingest.coap import CoapGateway, Limits
@@ -138,6 +139,7 @@ class Platform:
             spool=self._spool,
             hold=settings.unknown_devices is UnknownDevices.HOLD,
         )
+        self._tap = Tap(settings.tap_path)
         self._credentials = Session(database_url, "headworks credentials")
         credentials = Credentials(self._credentials, settings.key_path)
         self._coap = CoapGateway(
@@ -271,6 +273,7 @@ class Platform:
         self._upkeep.start()
         self._engine.start()
         self._pipeline.start()
+        self._tap.open()
         self._mqtt.start()
         if self._sparkplug:
             self._sparkplug.start()
@@ -307,6 +310,7 @@ class Platform:
         await asyncio.to_thread(self._contacting.cancel)
         await asyncio.to_thread(self._telling.close, 5)
         await asyncio.to_thread(self._upkeep.close, 5)
+        await asyncio.to_thread(self._tap.close)
         held = (
             self._writer,
             self._lookup,
@@ -344,9 +348,11 @@ class Platform:
         }
 
     def _submit_at_once(self, uplink: Uplink, done: Done) -> None:
+        self._tap.take(uplink)
         self._pipeline.submit(uplink, done, patient=False)
 
     def _submit_patiently(self, uplink: Uplink, done: Done) -> None:
+        self._tap.take(uplink)
         self._pipeline.submit(uplink, done, patient=True)
 
     def _hand_over(self, batch: Batch, committed: Committed) -> None:

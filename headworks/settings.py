@@ -185,6 +185,11 @@ class Settings(BaseSettings):
         return self.key_file or self.state_dir / "secret.key"
 
     @property
+    def tap_path(self) -> Path:
+        """The socket at which `headworks record` listens."""
+        return self.state_dir / (f"tap-{self.instance}.sock" if self.instance else "tap.sock")
+
+    @property
     def spool_path(self) -> Path | None:
         """The spool's file; None where it is off."""
         if self.spool.lower() == "off":

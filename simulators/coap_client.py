@@ -101,7 +101,13 @@ class CoapClient(asyncio.DatagramProtocol):
             self._transport = None
 
     async def post(
-        self, identity: str, content_format: int, payload: bytes, *, at_root: bool = False, block: int | None = None
+        self,
+        identity: str,
+        content_format: int | None,
+        payload: bytes,
+        *,
+        at_root: bool = False,
+        block: int | None = None,
     ) -> Answer:
         """POST to `/telemetry/<identity>`, or to the root where only the payload names the device; wait for the answer.
 
@@ -118,7 +124,9 @@ class CoapClient(asyncio.DatagramProtocol):
                 break
         return answer
 
-    async def _request(self, path: tuple[str, ...], content_format: int, payload: bytes, block: Block | None) -> Answer:
+    async def _request(
+        self, path: tuple[str, ...], content_format: int | None, payload: bytes, block: Block | None
+    ) -> Answer:
         assert self._transport is not None, "open() first"
         assert self._answer is None, "one request at a time"
         self._mid = self._mid + 1 & 0xFFFF

@@ -37,18 +37,26 @@ class Block(NamedTuple):
 
 
 def post(
-    mid: int, token: bytes, path: tuple[str, ...], content_format: int, payload: bytes, block: Block | None = None
+    mid: int,
+    token: bytes,
+    path: tuple[str, ...],
+    content_format: int | None,
+    payload: bytes,
+    block: Block | None = None,
 ) -> bytes:
-    """A confirmable POST."""
+    """A confirmable POST; the format is left out where there is none."""
     parts = [struct.pack("!BBH", 0x40 | CONFIRMABLE << 4 | len(token), _POST, mid), token]
     number = 0
     for segment in path:
         parts.append(_option(_URI_PATH - number, segment.encode()))
         number = _URI_PATH
-    parts.append(_option(_CONTENT_FORMAT - number, content_format.to_bytes((content_format.bit_length() + 7) // 8)))
+    if content_format is not None:
+        value = content_format.to_bytes((content_format.bit_length() + 7) // 8)
+        parts.append(_option(_CONTENT_FORMAT - number, value))
+        number = _CONTENT_FORMAT
     if block is not None:
-        value = block.number << 4 | block.more << 3 | (block.size.bit_length() - 5)
-        parts.append(_option(_BLOCK1 - _CONTENT_FORMAT, value.to_bytes((value.bit_length() + 7) // 8)))
+        part = block.number << 4 | block.more << 3 | (block.size.bit_length() - 5)
+        parts.append(_option(_BLOCK1 - number, part.to_bytes((part.bit_length() + 7) // 8)))
     if payload:
         parts += [bytes([_MARKER]), payload]
     return b"".join(parts)

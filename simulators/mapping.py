@@ -1,4 +1,4 @@
-"""What the columns of a recorded CSV file mean: a YAML document, checked with line and column."""
+"""What the columns of a recorded table (CSV, Parquet) mean: a YAML document, checked with line and column."""
 
 from __future__ import annotations
 
@@ -112,6 +112,10 @@ class Mapping(DocumentModel):
         if self.time_format == UNIX_MS:
             return round(float(text) * 1e3)
         moment = datetime.fromisoformat(text) if self.time_format is None else datetime.strptime(text, self.time_format)  # noqa: DTZ007 - the zone follows
+        return self.instant_of(moment)
+
+    def instant_of(self, moment: datetime) -> Instant:
+        """The same of a time that has been read; without a zone it is in the mapping's."""
         zone = UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)
         return instant(moment if moment.tzinfo else moment.replace(tzinfo=zone))
 

@@ -29,7 +29,7 @@ PAGING_ENERGY = 0.02
 """J of one paging window of eDRX: an assumption, 50 mW for some 0.4 s of listening."""
 ACTIVE_POWER = 1.5e-3
 """W while a unit can be reached after it has spoken (T3324), with DRX cycles of 2.56 s: an assumption."""
-_STUDY_ENERGY, _STUDY_YEARS, _STUDY_BYTES = 5.0 * 3600.0, (25.0, 18.0, 4.0), 84
+STUDY_ENERGY, STUDY_YEARS, STUDY_BYTES = 5.0 * 3600.0, (25.0, 18.0, 4.0), 84
 """5 Wh and 84 bytes a day last so many years at 144, 154, 164 dB: a published study of the 5 Wh class."""
 _FIXED = 0.5
 """Share of a message's energy that does not depend on its length (synchronisation, random access, release) in the
@@ -37,11 +37,11 @@ study's case: an assumption."""
 
 
 def _of_study(years: float) -> float:
-    daily = _STUDY_ENERGY / (years * 365.25)
+    daily = STUDY_ENERGY / (years * 365.25)
     return daily - PSM_POWER * DAY / SECOND
 
 
-MESSAGE_ENERGY = tuple(_of_study(years) for years in _STUDY_YEARS)
+MESSAGE_ENERGY = tuple(_of_study(years) for years in STUDY_YEARS)
 """J of one message of 84 bytes at levels 0, 1, 2: what of the study's days is not sleep."""
 
 
@@ -145,7 +145,7 @@ def signal(seed: int, tag: str, at: Instant, level: int) -> float:
 
 def message_energy(octets: int, level: int) -> float:
     """J of one transmission of a payload."""
-    return MESSAGE_ENERGY[level] * (_FIXED + (1.0 - _FIXED) * octets / _STUDY_BYTES)
+    return MESSAGE_ENERGY[level] * (_FIXED + (1.0 - _FIXED) * octets / STUDY_BYTES)
 
 
 def sleep_energy(sleep: Sleep | None, span: Instant) -> float:

@@ -1,6 +1,6 @@
-"""Recorded CSV files as batches of measurements: what is read, what is left out and why, and how far a replay came.
+"""Recorded tables as batches of measurements: what is read, what is left out and why, and how far a replay came.
 
-Reading only; sending is in `replay`.
+Reading of CSV only; Parquet is in `parquet_rows`, sending in `replay`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Findings:
 
 
 def rows(path: Path, mapping: Mapping, findings: Findings, after: int = 0) -> Iterator[Row]:
-    """The rows of a file after row `after`, as measurements.
+    """The rows of a CSV file after row `after`, as measurements.
 
     A row that cannot be read is told in `findings` and left out. `ReplayError` for an empty file or a missing column,
     `OSError` where it cannot be opened.
@@ -100,9 +100,9 @@ def count_rows(path: Path) -> int:
     return max(0, lines + (last != b"\n") - 1)
 
 
-def fingerprint(path: Path, mapping: Mapping, target: str) -> str:
+def fingerprint(path: Path, reading: str, target: str) -> str:
     """What a checkpoint belongs to: the same bytes, read the same way, sent to the same place."""
-    digest = hashlib.sha256(mapping.model_dump_json().encode() + b"\0" + target.encode() + b"\0")
+    digest = hashlib.sha256(reading.encode() + b"\0" + target.encode() + b"\0")
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
@@ -140,14 +140,19 @@ def _header(path: Path, reader: Iterator[list[str]], mapping: Mapping, findings:
     header = [name.strip() for name in next(reader, [])]
     if not header:
         raise ReplayError(f"{path}: the file is empty; a header line with the column names is needed")
+    hint = f". Is its separator really ‘{mapping.separator}’?" if len(header) == 1 else ""
+    check_columns(f"{path}:1", header, mapping, findings, hint)
+    return header
+
+
+def check_columns(place: str, header: list[str], mapping: Mapping, findings: Findings, hint: str = "") -> None:
+    """`ReplayError` where a column of the mapping is not there; what it does not use is noted."""
     for name in mapping.wanted:
         if name not in header:
             raise ReplayError(
-                f"{path}:1: there is no column ‘{name}’{suggest(name, header)} It has: {', '.join(header)}"
-                + (f". Is its separator really ‘{mapping.separator}’?" if len(header) == 1 else "")
+                f"{place}: there is no column ‘{name}’{suggest(name, header)} It has: {', '.join(header)}{hint}"
             )
     findings.unmapped = tuple(name for name in header if name not in mapping.wanted and name not in mapping.ignore)
-    return header
 
 
 def _reader(

@@ -1,26 +1,26 @@
-"""Replay of recorded CSV files through the gateways: real input with its real gaps, repeats and jumping clocks.
+"""Replay through the gateways: of tables, real input with its real gaps, repeats and jumping clocks, and of what
+`headworks record` has kept.
 
-A checkpoint says how far a file was answered; a run that was interrupted goes on from there. Reading is in `recording`.
+A checkpoint says how far a file was answered; a run that was interrupted goes on from there. Reading is in `recording`
+and `uplink_recording`, sending in `replay_sender`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
-from urllib.parse import urlsplit
 
 from devices.codecs.senml import encode_cbor
-from devices.model import SECOND, ContentFormat, Instant, Measurement, Transport
-from simulators.coap_client import Answer, CoapClient, NoAnswerError
+from devices.model import SECOND, ContentFormat, Instant, Measurement, Transport, Uplink
+from simulators.coap_client import Answer
 from simulators.device import COAP_PAYLOAD, MQTT_PAYLOAD
 from simulators.mapping import Mapping
-from simulators.mqtt_client import MqttClient, Puback
+from simulators.mqtt_client import Puback
+from simulators.parquet_rows import count_parquet_rows, is_parquet, parquet_rows
 from simulators.recording import (
     Checkpoint,
     Findings,
@@ -34,21 +34,16 @@ from simulators.recording import (
     save_checkpoint,
 )
 from simulators.records import Ledger
+from simulators.replay_sender import Sender, Way
 
 __all__ = ["ReplayError", "Replayed", "Way", "replay"]
 
 _LONGEST_PAUSE = 300 * SECOND
 """A gap in the recording lasts at most this long in its own time: nobody waits a month for a stand-still to pass."""
-_COAP_SOCKETS = 4
-_MQTT_WINDOW = 16
-"""Uplinks under way at once. Each socket has one (NSTART of RFC 7252); a broker takes more."""
 _BATCHES_AHEAD = 8
 _LAST_ANSWERS_SECONDS = 2.0
 """How long a replay that was told to stop waits for what is under way, so as not to send it again the next time."""
 _UNKNOWN_DEVICE = "4.03"
-_NOBODY_SECONDS = 1.0
-_NOBODY_TRIES = 10
-"""How often, and how long apart, MQTT uplinks are sent again that the broker had nobody to give to."""
 
 
 @dataclass(slots=True)
@@ -68,34 +63,22 @@ class Replayed(Findings):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How to reach the platform: by CoAP (host, port) or by MQTT."""
+class Parcel:
+    """One uplink to send: where it is from in the file, and, of a table, its sequence number and its readings."""
 
-    coap: tuple[str, int] | None = None
-    mqtt_url: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.coap is None) == (self.mqtt_url is None):
-            raise ValueError("a replay goes by CoAP or by MQTT: name one")
-
-    @property
-    def target(self) -> str:
-        """Where it leads, without a password."""
-        if self.coap is not None:
-            return f"coap://{self.coap[0]}:{self.coap[1]}"
-        parts = urlsplit(self.mqtt_url or "")
-        return f"{parts.scheme}://{parts.hostname}:{parts.port}"
+    uplink: Uplink
+    place: str
+    sequence: int = 0
+    entries: Sequence[Measurement] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Pack:
-    """One uplink: its device, its sequence number, its bytes and its readings."""
+class Stage:
+    """What goes out together: the times by which it is paced, the uplinks, and how far the file is answered then."""
 
-    identity: str
-    sequence: int
-    payload: bytes
-    entries: list[Measurement]
-    first_row: int
+    times: Sequence[Instant]
+    parcels: Sequence[Parcel]
+    after: Checkpoint
 
 
 async def replay(
@@ -115,19 +98,44 @@ async def replay(
     Rejected uplinks are counted and passed over. `ReplayError` where the file does not fit the mapping or the platform
     does not know its device, `OSError` where the file or the gateway cannot be reached.
     """
-    of = await asyncio.to_thread(fingerprint, path, mapping, way.target)
+    of = await asyncio.to_thread(fingerprint, path, mapping.model_dump_json(), way.target)
     reached = load_checkpoint(checkpoint, of)
-    state = Replayed(rows=reached.rows, total_rows=await asyncio.to_thread(count_rows, path))
-    sender = _Sender(way)
+    state = Replayed(rows=reached.rows, total_rows=await asyncio.to_thread(_count, path))
     book = Ledger(ledger) if ledger else None
-    await sender.open()
+    limit = MQTT_PAYLOAD if way.coap is None else COAP_PAYLOAD
+    transport = Transport.MQTT if way.coap is None else Transport.COAP
+    stages = _stages(path, mapping, state, reached, limit, transport)
     try:
-        run = _Run(path, mapping, sender, state, book, checkpoint, of)
-        state.complete = await run.play(reached, speed, report, stop or asyncio.Event())
+        return await play(stages, way, state, checkpoint, of, speed=speed, book=book, report=report, stop=stop)
     finally:
-        await sender.close()
         if book is not None:
             book.close()
+
+
+async def play(
+    stages: Iterable[Stage],
+    way: Way,
+    state: Replayed,
+    checkpoint: Path,
+    of: str,
+    *,
+    speed: float,
+    book: Ledger | None = None,
+    report: Callable[[Replayed], None] = lambda _: None,
+    stop: asyncio.Event | None = None,
+    strangers: bool = False,
+) -> Replayed:
+    """Send stages one after the other, some ahead of the last answer; `checkpoint` is of what `of` names.
+
+    With `strangers` a device that the platform does not know is a rejection like others, without a `ReplayError`.
+    """
+    sender = Sender(way)
+    await sender.open()
+    try:
+        run = _Run(stages, sender, state, book, checkpoint, of, strangers=strangers)
+        state.complete = await run.play(speed, report, stop or asyncio.Event())
+    finally:
+        await sender.close()
     if state.complete:
         await asyncio.to_thread(checkpoint.unlink, missing_ok=True)
     report(state)
@@ -139,16 +147,17 @@ class _Run:
 
     def __init__(
         self,
-        path: Path,
-        mapping: Mapping,
-        sender: _Sender,
+        stages: Iterable[Stage],
+        sender: Sender,
         state: Replayed,
         book: Ledger | None,
         checkpoint: Path,
         of: str,
+        *,
+        strangers: bool,
     ) -> None:
-        self._path = path
-        self._mapping = mapping
+        self._stages = stages
+        self._strangers = strangers
         self._sender = sender
         self._state = state
         self._book = book
@@ -156,19 +165,14 @@ class _Run:
         self._of = of
         self._under_way: deque[tuple[Checkpoint, asyncio.Task[None]]] = deque()
 
-    async def play(
-        self, reached: Checkpoint, speed: float, report: Callable[[Replayed], None], stop: asyncio.Event
-    ) -> bool:
+    async def play(self, speed: float, report: Callable[[Replayed], None], stop: asyncio.Event) -> bool:
         """Whether the end of the file was reached."""
-        uplinks, at_end = reached.uplinks, False
+        at_end = False
         pace = _Pace(speed)
         try:
-            for batch in batches(rows(self._path, self._mapping, self._state, reached.rows), self._mapping):
-                await pace.wait(batch, stop)
-                packs = _packs(batch, self._sender.payload_limit, uplinks)
-                uplinks += len(packs)
-                after = Checkpoint(batch[-1].number, uplinks)
-                self._under_way.append((after, asyncio.create_task(self._deliver(packs))))
+            for stage in self._stages:
+                await pace.wait(stage.times, stop)
+                self._under_way.append((stage.after, asyncio.create_task(self._deliver(stage.parcels))))
                 await self._tick_off(_BATCHES_AHEAD - 1, stop)
                 report(self._state)
                 if stop.is_set():
@@ -208,8 +212,8 @@ class _Run:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _deliver(self, packs: list[_Pack]) -> None:
-        tasks = [asyncio.create_task(self._send(pack)) for pack in packs]
+    async def _deliver(self, parcels: Sequence[Parcel]) -> None:
+        tasks = [asyncio.create_task(self._send(parcel)) for parcel in parcels]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -217,33 +221,28 @@ class _Run:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send(self, pack: _Pack) -> None:
-        answer = await self._sender.send(pack.identity, pack.payload)
+    async def _send(self, parcel: Parcel) -> None:
+        identity = parcel.uplink.identity or ""
+        answer = await self._sender.send(parcel.uplink)
         state = self._state
-        if answer.code == _UNKNOWN_DEVICE:
+        if answer.code == _UNKNOWN_DEVICE and not self._strangers:
             raise ReplayError(
-                f"the platform does not take data of {pack.identity} ({_reason(answer)}); "
-                f"register it first: headworks devices add {pack.identity} --profile …"
+                f"the platform does not take data of {identity} ({_reason(answer)}); "
+                f"register it first: headworks devices add {identity} --profile …"
             )
         state.uplinks += 1
         if answer.stored:
-            state.acknowledged += len(pack.entries)
+            state.acknowledged += len(parcel.entries)
         else:
             state.rejected_uplinks += 1
             if len(state.rejections) < 10:
-                state.rejections += (f"from row {pack.first_row}: {_reason(answer)}",)
+                state.rejections += (f"from {parcel.place}: {_reason(answer)}",)
         if self._book is not None:
             times: dict[str, list[Instant]] = {}
-            for entry in pack.entries:
+            for entry in parcel.entries:
                 times.setdefault(entry.name, []).append(entry.time)
-            self._book.write(
-                pack.identity,
-                self._sender.transport.value,
-                pack.sequence,
-                answer.code,
-                times,
-                acknowledged=answer.stored,
-            )
+            transport = self._sender.transport(parcel.uplink).value
+            self._book.write(identity, transport, parcel.sequence, answer.code, times, acknowledged=answer.stored)
 
 
 class _Pace:
@@ -254,81 +253,18 @@ class _Pace:
         self._last: Instant | None = None
         self._due = asyncio.get_running_loop().time()
 
-    async def wait(self, batch: list[Row], stop: asyncio.Event) -> None:
+    async def wait(self, times: Sequence[Instant], stop: asyncio.Event) -> None:
         """Until a batch would have been complete, or `stop`; a clock that jumps back is not waited for."""
         if self._speed <= 0:
             return
-        for row in batch:
-            gap = 0 if self._last is None else min(max(row.at - self._last, 0), _LONGEST_PAUSE)
+        for at in times:
+            gap = 0 if self._last is None else min(max(at - self._last, 0), _LONGEST_PAUSE)
             self._due += gap / self._speed / SECOND
-            self._last = row.at
+            self._last = at
         with suppress(TimeoutError):
             pause = self._due - asyncio.get_running_loop().time()
             if pause > 0:
                 await asyncio.wait_for(stop.wait(), pause)
-
-
-class _Sender:
-    """One way to the gateways, for many uplinks at once."""
-
-    def __init__(self, way: Way) -> None:
-        self._way = way
-        self.transport = Transport.COAP if way.coap is not None else Transport.MQTT
-        self.payload_limit = COAP_PAYLOAD if way.coap is not None else MQTT_PAYLOAD
-        self._sockets: asyncio.Queue[CoapClient] = asyncio.Queue()
-        self._window = asyncio.Semaphore(_MQTT_WINDOW)
-        self._clients: list[CoapClient] = []
-        self._mqtt = MqttClient(way.mqtt_url, f"headworks-replay-{token_hex(4)}") if way.mqtt_url else None
-
-    async def open(self) -> None:
-        if self._mqtt is not None:
-            await asyncio.to_thread(self._mqtt.open)
-        if self._way.coap is not None:
-            for _ in range(_COAP_SOCKETS):
-                client = CoapClient(random.Random())  # noqa: S311 - message ids and jitter
-                await client.open(*self._way.coap)
-                self._clients.append(client)
-                self._sockets.put_nowait(client)
-
-    async def close(self) -> None:
-        for client in self._clients:
-            client.close()
-        if self._mqtt is not None:
-            await asyncio.to_thread(self._mqtt.close)
-
-    async def send(self, identity: str, payload: bytes) -> Answer | Puback:
-        """The final answer; `OSError` where there is nobody to give one."""
-        if self._mqtt is not None:
-            async with self._window:
-                return await self._by_mqtt(self._mqtt, identity, payload)
-        client = await self._sockets.get()
-        try:
-            return await self._by_coap(client, identity, payload)
-        finally:
-            self._sockets.put_nowait(client)
-
-    async def _by_coap(self, client: CoapClient, identity: str, payload: bytes) -> Answer:
-        while True:
-            try:
-                answer = await client.post(identity, ContentFormat.SENML_CBOR, payload)
-            except NoAnswerError as error:
-                raise OSError(
-                    f"the CoAP gateway at {self._way.target} does not answer; is the platform running? (`headworks up`)"
-                ) from error
-            if not answer.later:
-                return answer
-            await asyncio.sleep(max(0.1, answer.max_age))
-
-    async def _by_mqtt(self, client: MqttClient, identity: str, payload: bytes) -> Puback:
-        for _ in range(_NOBODY_TRIES):
-            answer = await client.publish(identity, payload)
-            if not answer.later:
-                return answer
-            await asyncio.sleep(_NOBODY_SECONDS)
-        raise OSError(
-            f"the broker at {self._way.target} has nobody to give the data to ({answer.code}); "
-            "is the platform running? (`headworks up`)"
-        )
 
 
 def _reason(answer: Answer | Puback) -> str:
@@ -336,18 +272,37 @@ def _reason(answer: Answer | Puback) -> str:
     return f"{answer.code} {text}".strip()
 
 
-def _packs(batch: list[Row], limit: int, sent: int) -> list[_Pack]:
+def _stages(
+    path: Path, mapping: Mapping, findings: Findings, reached: Checkpoint, limit: int, transport: Transport
+) -> Iterator[Stage]:
+    """The batches of a table; an uplink has at most `limit` bytes."""
+    sent = reached.uplinks
+    read = parquet_rows if is_parquet(path) else rows
+    for batch in batches(read(path, mapping, findings, reached.rows), mapping):
+        parcels = _parcels(batch, limit, sent, transport)
+        sent += len(parcels)
+        yield Stage([row.at for row in batch], parcels, Checkpoint(batch[-1].number, sent))
+
+
+def _count(path: Path) -> int:
+    return count_parquet_rows(path) if is_parquet(path) else count_rows(path)
+
+
+def _parcels(batch: list[Row], limit: int, sent: int, transport: Transport) -> list[Parcel]:
     """The uplinks of a batch: one a device, split where it is too long. `sent` is the last sequence number used."""
     by_device: dict[str, list[Measurement]] = {}
     for row in batch:
         for identity, entry in row.values:
             by_device.setdefault(identity, []).append(entry)
-    packs: list[_Pack] = []
+    parcels: list[Parcel] = []
     for identity, entries in by_device.items():
         for part in _split(identity, entries, limit):
-            sequence = sent + len(packs) + 1
-            packs.append(_Pack(identity, sequence, encode_cbor(identity, part, sequence), part, batch[0].number))
-    return packs
+            sequence = sent + len(parcels) + 1
+            payload = encode_cbor(identity, part, sequence)
+            form = ContentFormat.SENML_CBOR if transport is Transport.COAP else None
+            uplink = Uplink(transport, payload, batch[-1].at, identity, form)
+            parcels.append(Parcel(uplink, f"row {batch[0].number}", sequence, part))
+    return parcels
 
 
 def _split(identity: str, entries: list[Measurement], limit: int) -> list[list[Measurement]]:

@@ -18,12 +18,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from devices.batch import Spooled, SpoolMark
 from devices.errors import UnavailableError
-from devices.model import Codec, Transport, Uplink
+from devices.model import Uplink
+from devices.packed import pack, unpack
 
 log = structlog.get_logger()
 
@@ -41,23 +41,6 @@ _SCHEMA = (
 
 class SpoolTakenError(UnavailableError):
     """Another process has this spool: a mistake in the settings, not a trouble that passes."""
-
-
-class _Record(msgspec.Struct, array_like=True):
-    """An uplink as it is written; fields may be added at the end, with a default."""
-
-    transport: Transport
-    payload: bytes
-    received_at: int
-    identity: str | None
-    content_format: int | None
-    source: str
-    codec: Codec | None = None
-    authenticated: str | None = None
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Record]).decode
 
 
 class Spool:
@@ -123,21 +106,7 @@ class Spool:
 
         `UnavailableError` where the spool or its disk is full; nothing of these uplinks is kept then.
         """
-        content = _encode(
-            [
-                _Record(
-                    entry.transport,
-                    entry.payload,
-                    entry.received_at,
-                    entry.identity,
-                    entry.content_format,
-                    entry.source,
-                    entry.codec,
-                    entry.authenticated,
-                )
-                for entry in uplinks
-            ]
-        )
+        content = pack(uplinks)
         with self._lock:
             if self._bytes + len(content) > self._limit:
                 raise UnavailableError(f"the spool is full: {self._bytes} of {self._limit} bytes wait for the database")
@@ -166,19 +135,7 @@ class Spool:
                 "SELECT position, content FROM segment WHERE position > ? ORDER BY position", (self._forgotten,)
             )
             for position, content in rows:  # noqa: B007 - the last one is the mark
-                uplinks += [
-                    Uplink(
-                        r.transport,
-                        r.payload,
-                        r.received_at,
-                        r.identity,
-                        r.content_format,
-                        r.source,
-                        r.codec,
-                        r.authenticated,
-                    )
-                    for r in _decode(content)
-                ]
+                uplinks += unpack(content)
                 if len(uplinks) >= limit:
                     break
             rows.close()

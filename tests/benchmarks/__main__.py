@@ -29,6 +29,7 @@ from tests.benchmarks import (
     bench_gateways,
     bench_mqtt,
     bench_sites,
+    bench_storm,
     bench_writer,
 )
 from tests.benchmarks.figures import Figure
@@ -57,6 +58,7 @@ def main() -> int:
                 ("an MQTT message", lambda: bench_mqtt.figures(broker.url)),
                 ("the writing path", lambda: bench_writer.run(postgres.url, folder)),
                 ("the gateways", lambda: bench_gateways.run(postgres.url, broker.url, folder)),
+                ("a storm's sender", lambda: bench_storm.run(postgres.url, broker.url, folder)),
                 ("from arrival to alarm", lambda: bench_alarms.run(postgres.url)),
                 ("a backtest", lambda: bench_backtest.run(postgres.url)),
                 ("the writing path by the size of the fleet", lambda: bench_flatness.run(postgres.url)),

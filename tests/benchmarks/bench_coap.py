@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 
-from tests.benchmarks.bench_gateways import START, _cpu, _identity, _pack
-from tests.benchmarks.coap_sender import send
+from simulators.storm_run import Targets
+from tests.benchmarks.bench_gateways import _cpu
+from tests.benchmarks.coap_load import send
 from tests.benchmarks.figures import Figure
 
 REQUESTS = 12_000
@@ -34,14 +35,13 @@ def figures() -> list[Figure]:
 
 def _measured() -> dict[str, list[float]]:
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    packs = [(_identity(n), _pack(n, START)) for n in range(REQUESTS)]
     for _ in range(ROUNDS):
         for kind in KINDS:
-            found[kind].append(_cost(kind, packs))
+            found[kind].append(_cost(kind))
     return found
 
 
-def _cost(kind: str, packs: list[tuple[str, bytes]]) -> float:
+def _cost(kind: str) -> float:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -51,11 +51,12 @@ def _cost(kind: str, packs: list[tuple[str, bytes]]) -> float:
         assert process.stdout is not None
         try:
             assert b"ready\n" in process.stdout  # the log comes before it
-            send("127.0.0.1", port, packs[:500], window=50)  # caches and adaptive code are warm from here on
+            targets = Targets(("127.0.0.1", port))
+            send(targets, 500, window=50)  # caches and adaptive code are warm from here on
             time.sleep(0.1)
             before = _cpu(process.pid)
-            result = send("127.0.0.1", port, packs[500:], window=50)
-            assert result.acknowledged == len(packs) - 500, result
+            result = send(targets, REQUESTS, window=50)
+            assert result.acknowledged == REQUESTS, result
             return (_cpu(process.pid) - before) / result.acknowledged * 1e6
         finally:
             process.stdin.close()

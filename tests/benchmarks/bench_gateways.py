@@ -21,10 +21,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from devices.codecs.senml import encode_cbor
 from devices.model import SECOND, Measurement
+from devices.profile import shipped_profiles
+from simulators.storm_run import Targets
 from storage.audit import judged_up_to_date
 from storage.database import connect
+from storage.registry import register
 from tests.benchmarks.bench_writer import DEVICES
-from tests.benchmarks.coap_sender import send
+from tests.benchmarks.coap_load import FLEET, send
 from tests.benchmarks.figures import Figure
 
 START = 1_760_000_000 * SECOND
@@ -51,9 +54,10 @@ def run(database_url: str, broker_url: str, folder: Path) -> list[Figure]:
         _until(lambda: _judged(database_url))
         judged_seconds = time.perf_counter() - begin
     with _platform(database_url, broker_url, folder) as (process, coap):
+        with connect(database_url) as connection:
+            register(connection, FLEET, shipped_profiles())
         cpu = _cpu(process.pid)
-        packs = [(_identity(n), _pack(n, START + 10**13)) for n in range(COAP_UPLINKS)]
-        result = send("127.0.0.1", coap, packs, window=400)
+        result = send(Targets(("127.0.0.1", coap)), COAP_UPLINKS, window=400)
         coap_cpu = _cpu(process.pid) - cpu
     assert result.acknowledged == COAP_UPLINKS, result
     readings = MQTT_UPLINKS * 8 - taken

@@ -6,14 +6,18 @@ import asyncio
 import csv
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from devices.document import DocumentError, load_document
 from devices.model import MINUTE, SECOND
 from devices.profile import shipped_profiles
 from simulators.mapping import Mapping, load_mapping
+from simulators.parquet_rows import parquet_rows
 from simulators.recording import (
     Checkpoint,
     Findings,
@@ -175,15 +179,14 @@ def test_a_stopped_replay_goes_on_where_it_was_answered(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_of_one_file_mapping_and_place_and_a_broken_one_is_none(tmp_path: Path) -> None:
     path, checkpoint = recording(tmp_path, *minutes(3)), tmp_path / "deep" / "checkpoint.json"
-    of = fingerprint(path, mapping(), "coap://here:1")
+    other = mapping(MAP + "ignore: [x]\n").model_dump_json()
+    of = fingerprint(path, mapping().model_dump_json(), "coap://here:1")
     save_checkpoint(checkpoint, of, Checkpoint(2, 1))
     assert load_checkpoint(checkpoint, of) == Checkpoint(2, 1)
-    assert load_checkpoint(checkpoint, fingerprint(path, mapping(), "coap://there:1")) == Checkpoint()
-    assert (
-        load_checkpoint(checkpoint, fingerprint(path, mapping(MAP + "ignore: [x]\n"), "coap://here:1")) == Checkpoint()
-    )
+    assert load_checkpoint(checkpoint, fingerprint(path, mapping().model_dump_json(), "coap://there:1")) == Checkpoint()
+    assert load_checkpoint(checkpoint, fingerprint(path, other, "coap://here:1")) == Checkpoint()
     path.write_text(path.read_text() + "2026-03-02T05:00:00,1,1\n")
-    assert load_checkpoint(checkpoint, fingerprint(path, mapping(), "coap://here:1")) == Checkpoint()
+    assert load_checkpoint(checkpoint, fingerprint(path, mapping().model_dump_json(), "coap://here:1")) == Checkpoint()
     checkpoint.write_text("{")
     assert load_checkpoint(checkpoint, of) == Checkpoint()
 
@@ -324,3 +327,36 @@ def test_a_replay_needs_one_way_and_prints_no_password() -> None:
     with pytest.raises(ValueError, match="name one"):
         Way()
     assert Way(mqtt_url="mqtt://me:secret@host:1883").target == "mqtt://host:1883"
+
+
+def test_a_parquet_table_is_read_by_the_same_map(tmp_path: Path) -> None:
+    text = """\
+time_column: t
+time_zone: Asia/Shanghai
+device_column: {column: station, prefix: "urn:dev:ser:"}
+columns: {p: {metric: pressure, unit: kPa, scale: 2}, f: {metric: flow, unit: L/min}}
+"""
+    path = tmp_path / "table.parquet"
+    local = [datetime(2026, 3, 2, 8, minute) for minute in range(4)]  # noqa: DTZ001 - as the file has it
+    columns = {
+        "t": [*local, None], "station": ["A", "B", "A", None, "A"], "p": [200.25, None, float("nan"), 1.0, 1.0],
+        "f": [1, 2, 3, 4, 5], "remark": ["x"] * 5,
+    }  # fmt: skip
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
+    done, peer = play(path, tmp_path, text=text)
+    start = 1_772_409_600 * SECOND
+    assert sorted(peer.taken) == [
+        ("urn:dev:ser:A", "flow", start, 1.0),
+        ("urn:dev:ser:A", "flow", start + 2 * MINUTE, 3.0),
+        ("urn:dev:ser:A", "pressure", start, 400.5),
+        ("urn:dev:ser:B", "flow", start + MINUTE, 2.0),
+    ]
+    assert done.skipped == [f"{path}: row 4: no device in column ‘station’", f"{path}: row 5: no time in column ‘t’"]
+    assert (done.empty_cells, done.unmapped, done.total_rows) == (2, ("remark",), 5)
+    rest = list(parquet_rows(path, mapping(text), Findings(), after=2))
+    assert [row.number for row in rest] == [3]
+    with pytest.raises(ReplayError, match="there is no column ‘q’"):
+        list(parquet_rows(path, mapping(text.replace("{p:", "{q:")), Findings()))
+    (tmp_path / "broken.parquet").write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ReplayError, match="no Parquet file that can be read"):
+        list(parquet_rows(tmp_path / "broken.parquet", mapping(text), Findings()))
