@@ -1,4 +1,4 @@
-"""The tests of the engine have few samples. Here a function is written for a combination of metrics at its third sample,
+"""The tests of the engine have few samples. Here a function is written for a combination of metrics at its third one,
 so that whatever is compared with a definition is judged both ways, the plain and the quick one (`alerts.quick`)."""
 
 from __future__ import annotations
