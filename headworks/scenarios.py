@@ -159,7 +159,7 @@ def _counts(progress: Progress) -> Table:
 
 
 def _summarise(played: Played, done: Progress, folder: Path) -> None:
-    plant = played.end - played.start
+    plant = max((played.end if done.complete else done.at) - played.start, MINUTE) // MINUTE * MINUTE
     Console(highlight=False).print(_counts(done))
     units: Sequence[Unit] = played.scenario.units
     daily = done.energy / len(units) * DAY / plant if units else 0.0
