@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from simulators.coap_message import ACKNOWLEDGEMENT, CONFIRMABLE, EMPTY, RESET, dotted, empty, parse
 from simulators.datagrams import Rows
-from simulators.storm import LEVELS, Numbers, Storm, Tally, arrivals, coverage_levels
+from simulators.nbiot import LEVELS
+from simulators.storm import Numbers, Storm, Tally, arrivals, coverage_levels
 from simulators.storm_payload import coap_template
 from simulators.storm_wheel import Wheel
 

@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from simulators.datagrams import Bytes
-from simulators.storm import LEVELS, Numbers, Storm, Tally, arrivals, coverage_levels
+from simulators.nbiot import LEVELS
+from simulators.storm import Numbers, Storm, Tally, arrivals, coverage_levels
 from simulators.storm_payload import mqtt_template, variable_length
 from simulators.storm_wheel import Wheel
 
