@@ -21,7 +21,7 @@ from storage.database import Connection
 
 READINGS = 4_000_000
 """Held at a time, about: some 100 MB, and as much for what is read ahead."""
-_DEVICES = 20
+_DEVICES = 100
 """In the first portion; how many the next ones have follows from what those before had."""
 _MOST_DEVICES = 1_000
 _SPARED = 0.5
