@@ -38,14 +38,14 @@ class FaultKind(StrEnum):
 
 
 EXPLAINS: dict[FaultKind, tuple[str, ...]] = {
-    FaultKind.DRY_RUN: ("pump-dry-run", "suction-pressure-low"),
+    FaultKind.DRY_RUN: ("pump-dry-run", "suction-pressure-low", "suction-pressure-fell"),
     FaultKind.BEARING_WEAR: (
-        "pump-vibration-high", "pump-vibration-danger",
+        "pump-vibration-high", "pump-vibration-danger", "pump-vibration-changed",
         "bearing-temperature-high", "bearing-temperature-danger", "bearing-temperature-rising",
     ),
     FaultKind.STICTION: ("valve-travel-deviation", "valve-stiction"),
     FaultKind.SEAT_PASSING: ("valve-seat-passing",),
-    FaultKind.PIPE_BURST: ("pressure-low", "pressure-transient"),
+    FaultKind.PIPE_BURST: ("pressure-low", "pressure-transient", "flow-jump"),
     FaultKind.TAMPER: ("enclosure-open",),
     FaultKind.BATTERY: ("battery-low", "battery-voltage-low"),
 }  # fmt: skip

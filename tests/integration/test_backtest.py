@@ -150,7 +150,7 @@ def test_a_rule_is_taught_by_stored_readings_and_used_from_its_file(url: str, tm
     model = json.loads((tmp_path / "odd.model.json").read_text("utf-8"))
     assert model["taught"][0]["samples"] >= 200
     (tmp_path / "odd.yaml").write_text(MODEL_RULE + "model: odd.model.json\n", "utf-8")
-    assert CliRunner().invoke(app, ["rules", "check", str(tmp_path)]).output == "1 rules are valid\n"
+    assert CliRunner().invoke(app, ["rules", "check", str(tmp_path)]).output == "1 rule is valid\n"
 
 
 def test_too_little_to_learn_from_is_told(url: str, tmp_path: Path) -> None:

@@ -224,12 +224,12 @@ def test_the_rule_in_the_readme_is_one_and_passes_its_tests() -> None:
     documents = [part.split("```")[0] for part in text.split("```yaml\n")[1:]]
     (one,) = load_rules(documents[0], "README.md")
     assert one.parsed.design == ("rated_pressure",)
-    (tests,) = load_tests(documents[3], "README.md")
+    (tests,) = load_tests(documents[4], "README.md")
     assert [outcome.problems for outcome in run(tests, {one.rule: one}, PROFILES)] == [(), (), ()]
     (over,) = load_rules(
         GOOD.replace("temperature > 60", "pressure > setpoint.high") + dedent(documents[1]), "README.md"
     )
-    (group,) = load_rules(GOOD.replace("condition: temperature > 60\n", "") + dedent(documents[2]), "README.md")
+    (group,) = load_rules(GOOD.replace("condition: temperature > 60\n", "") + dedent(documents[3]), "README.md")
     assert group.parsed.metrics == ("inlet.flow", "outlet.flow")
     assert over.setpoints["high"].value == "0.9 * design.pn"
 
