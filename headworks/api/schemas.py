@@ -560,6 +560,12 @@ class Login(Body):
     token: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_CONTROL)]
 
 
+class LoginWays(BaseModel):
+    """How one can log in beside a token: `oidc` is the OpenID Connect provider's name, for `/oidc/begin`."""
+
+    oidc: str | None
+
+
 class Session(BaseModel):
     """Who you are. `csrf` goes into the header X-CSRF-Token of whatever changes something; null with a token."""
 

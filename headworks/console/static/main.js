@@ -17,13 +17,19 @@ let session = null;
 let shown = "";
 let live = false;
 
+// Back from OpenID Connect the address may say why somebody did not get in; and they wanted to see a certain page.
+const refused = new URLSearchParams(location.search).get("login");
+const wanted = sessionStorage.getItem("page");
+if (refused || wanted) history.replaceState(null, "", location.pathname + (location.hash || wanted || ""));
+sessionStorage.removeItem("page");
+
 async function begin() {
   setLanguage(current());
   document.querySelector(".skip").textContent = t("skip");
   try {
     session = await get("/session");
   } catch (error) {
-    return login(error instanceof ApiError && error.status === 0 ? t("offline") : "");
+    return login(error instanceof ApiError && error.status === 0 ? t("offline") : refused ? t(`login_${refused}`) : "");
   }
   setCsrf(session.csrf);
   setZone(session.time_zone);
@@ -39,9 +45,15 @@ function login(why) {
     event.preventDefault();
     try { await post("/session", { token: field.value.trim() }); await begin(); } catch (error) { say(error.message); field.select(); }
   } }, el("h1", {}, "Headworks"), why ? el("p", { class: "card wrong" }, why) : null, el("label", { for: "token" }, t("token")), field, el("button", { class: "main" }, t("login")), el("p", { class: "quiet" }, t("loginHint")));
+  get("/session/ways").then(({ oidc }) => { if (oidc) form.querySelector("label").before(signIn(oidc)); }).catch(() => {});
   document.getElementById("top").replaceChildren();
   page.replaceChildren(form);
   field.focus();
+}
+
+function signIn(provider) {
+  const page = () => sessionStorage.setItem("page", location.hash);
+  return el("a", { class: "button", href: "oidc/begin", onclick: page }, t("signIn").replace("{}", provider));
 }
 
 function head() {
