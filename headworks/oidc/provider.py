@@ -72,10 +72,11 @@ class Provider:
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise ProviderError("the token endpoint gave no ID token")
+        tried = self._keys
         try:
             found = self._check(token, handshake)
         except UnknownKeyError:
-            if not await self._fetch_keys_again():
+            if not await self._fetch_keys_again(tried):
                 raise
             found = self._check(token, handshake)
         if not id_token.values_of(found, self.configuration.claim) and "userinfo_endpoint" in self._published:
@@ -108,8 +109,11 @@ class Provider:
                 raise
             self._until = self._monotonic() + KEPT_SECONDS
 
-    async def _fetch_keys_again(self) -> bool:
+    async def _fetch_keys_again(self, tried: list[jwt.PyJWK]) -> bool:
+        """Whether there are others now than those that were tried."""
         async with self._lock:
+            if self._keys is not tried:  # another log-in was faster
+                return True
             now = self._monotonic()
             if now < self._refetch_from:
                 return False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,8 +29,11 @@ from storage import tokens
 from storage.database import connect
 from storage.tokens import Role
 from tests.integration import oidc_provider
+from tests.integration.certificates import self_signed
 from tests.integration.oidc_provider import CLIENT, SECRET, Key
 from tests.integration.test_gateways import free_port
+
+SHOTS = Path(os.environ.get("HEADWORKS_TEST_SHOTS", "build/console"))
 
 
 @pytest.fixture
@@ -153,7 +158,7 @@ def start(registered: str, ours: Configuration) -> Iterator[Callable[..., str]]:
     """Starts the platform's door; returns its address."""
     doors: list[HttpDoor] = []
 
-    def starting(oidc: Configuration | None = ours, *, secure: bool = False) -> str:
+    def starting(oidc: Configuration | None = ours, *, secure: bool = False, certificate: Path | None = None) -> str:
         ports = Ports(
             registered,
             health=lambda: {"database": "ok"},
@@ -166,10 +171,11 @@ def start(registered: str, ours: Configuration) -> Iterator[Callable[..., str]]:
         )
         for door in doors:
             door.close(5)
-        doors[:] = [HttpDoor("127.0.0.1", int(urlsplit(ours.callback).port or 0), dict, Context(ports))]
-        port = doors[0].open()
+        port = urlsplit(ours.callback).port or 0
+        doors[:] = [HttpDoor("127.0.0.1", port, dict, Context(ports), certificate)]
+        doors[0].open()
         doors[0].start()
-        return f"http://127.0.0.1:{port}"
+        return f"{'http' if certificate is None else 'https'}://127.0.0.1:{port}"
 
     yield starting
     for door in doors:
@@ -309,32 +315,43 @@ def test_a_session_ends_with_its_provider_or_by_an_admins_word(
     start()
     assert browser.get(f"{console}/api/v1/session").status_code == 200
     with connect(registered) as connection:
+        connection.execute("UPDATE console_session SET seen_at = now() - %s", (tokens.SESSION_IDLE,))
+    assert browser.get(f"{console}/api/v1/session").status_code == 401
+    sign_in(browser, console)
+    assert browser.get(f"{console}/api/v1/session").status_code == 200
+    with connect(registered) as connection:
         assert tokens.revoke(connection, f"jane ({urlsplit(there.issuer).netloc})", "test")
     assert browser.get(f"{console}/api/v1/session").status_code == 401
 
 
 def test_in_a_browser_the_strict_cookie_is_there_after_the_way_back(
-    there: oidc_provider.Provider, start: Callable[..., str]
+    there: oidc_provider.Provider, ours: Configuration, start: Callable[..., str], tmp_path: Path
 ) -> None:
+    """Over HTTPS, as only then the cookies have their whole names; and the provider is another site."""
     driver = pytest.importorskip("playwright.sync_api", reason="no Playwright: `make browser` installs it")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("no Chromium: Debian's package chromium has it")
-    console = start()
+    over_tls = replace(ours, callback=ours.callback.replace("http://", "https://"))
+    console = start(over_tls, secure=True, certificate=self_signed(tmp_path / "door.pem"))
     there.person["groups"] = ["canteen"]
     with driver.sync_playwright() as running:
         opened = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = opened.new_page(locale="zh-CN")
+        page = opened.new_page(locale="zh-CN", ignore_https_errors=True)
         page.set_default_timeout(8_000)
         page.goto(f"{console}/#/kpis")
         page.get_by_role("link", name="通过 Example ID 登录").click()
         page.get_by_text("您的身份已确认，但在此没有角色。").wait_for()
         page.get_by_label("令牌").wait_for()
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(SHOTS / "oidc.png"))
         assert page.url == f"{console}/#/kpis"
         there.person["groups"] = ["it"]
         page.get_by_role("link", name="通过 Example ID 登录").click()
         page.get_by_text("jane (localhost").wait_for()
         assert page.url == f"{console}/#/kpis", "no code in the address, and the page that was asked for"
+        cookies = {cookie["name"]: cookie["sameSite"] for cookie in page.context.cookies(console)}
+        assert cookies == {"__Host-headworks": "Strict"}
         page.reload()
         page.get_by_role("button", name="退出").click()
         page.get_by_role("link", name="通过 Example ID 登录").wait_for()
