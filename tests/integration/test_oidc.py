@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -33,6 +34,7 @@ from tests.integration.certificates import self_signed
 from tests.integration.oidc_provider import CLIENT, SECRET, Key
 from tests.integration.test_gateways import free_port
 
+get = partial(httpx.get, verify=False)  # on loopback and in clear: it need not read all authorities each time
 SHOTS = Path(os.environ.get("HEADWORKS_TEST_SHOTS", "build/console"))
 
 
@@ -69,7 +71,7 @@ class Clock:
 def log_in(provider: Provider, handshake: Handshake | None = None, shown: Handshake | None = None) -> dict[str, Any]:
     """The whole way without a browser: what the provider says of whoever was sent there."""
     asked = handshake or Handshake()
-    code = parse_qs(urlsplit(httpx.get(asyncio.run(provider.address(asked))).headers["Location"]).query)["code"][0]
+    code = parse_qs(urlsplit(get(asyncio.run(provider.address(asked))).headers["Location"]).query)["code"][0]
     return asyncio.run(provider.claims(code, shown or asked))
 
 
@@ -184,13 +186,13 @@ def start(registered: str, ours: Configuration) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def browser() -> Iterator[httpx.Client]:
-    with httpx.Client() as client:
+    with httpx.Client(verify=False) as client:
         yield client
 
 
 def sign_in(browser: httpx.Client, console: str) -> httpx.Response:
     """By way of the provider; what the callback answers."""
-    there = httpx.get(browser.get(f"{console}/oidc/begin").headers["Location"])
+    there = get(browser.get(f"{console}/oidc/begin").headers["Location"])
     return browser.get(there.headers["Location"])
 
 
@@ -227,7 +229,7 @@ def test_who_has_a_group_gets_its_role_and_a_session_like_any_other(
 
 def test_the_cookies_are_as_narrow_as_they_can_be(start: Callable[..., str]) -> None:
     console = start(secure=True)
-    begun = httpx.get(f"{console}/oidc/begin")
+    begun = get(f"{console}/oidc/begin")
     lax = begun.headers["Set-Cookie"]
     assert lax.startswith("__Host-headworks-oidc=")
     assert {part.strip() for part in lax.split(";")[1:]} == {
@@ -237,8 +239,8 @@ def test_the_cookies_are_as_narrow_as_they_can_be(start: Callable[..., str]) -> 
         "SameSite=lax",
         "Secure",
     }
-    back = httpx.get(begun.headers["Location"]).headers["Location"]
-    done = httpx.get(back, headers={"Cookie": lax.partition(";")[0]})
+    back = get(begun.headers["Location"]).headers["Location"]
+    done = get(back, headers={"Cookie": lax.partition(";")[0]})
     strict, gone = done.headers.get_list("Set-Cookie")
     assert strict.startswith("__Host-headworks=")
     assert {"HttpOnly", "SameSite=strict", "Secure", "Path=/"} <= {part.strip() for part in strict.split(";")}
@@ -253,8 +255,8 @@ def test_an_answer_that_was_not_asked_for_here_begins_no_session(
     console = start()
 
     def back(change: Callable[[str], str], *, cookie: bool = True) -> str:
-        with httpx.Client() as one:
-            address = httpx.get(one.get(f"{console}/oidc/begin").headers["Location"]).headers["Location"]
+        with httpx.Client(verify=False) as one:
+            address = get(one.get(f"{console}/oidc/begin").headers["Location"]).headers["Location"]
             if not cookie:
                 one.cookies.clear()
             answer = one.get(change(address))
@@ -291,8 +293,8 @@ def test_while_the_provider_is_down_tokens_and_sessions_go_on(
     with connect(registered) as connection:
         token = tokens.make(connection, "kim", Role.VIEWER, "test")
     console = start()  # with nothing of the provider at hand
-    assert httpx.get(f"{console}/oidc/begin").headers["Location"] == "../?login=unavailable"
-    assert httpx.post(f"{console}/api/v1/session", json={"token": token}).status_code == 200
+    assert get(f"{console}/oidc/begin").headers["Location"] == "../?login=unavailable"
+    assert httpx.post(verify=False, url=f"{console}/api/v1/session", json={"token": token}).status_code == 200
     assert browser.get(f"{console}/api/v1/session").json()["role"] == "operator"
 
 
