@@ -200,6 +200,7 @@ class Platform:
             health=self.health,
             rules=lambda: self._rules,
             failing=lambda: self._engine.failing,
+            idle=lambda: self._engine.idle,
             profiles=self._profiles,
             now=clock.now,
             time_zone=self._settings.time_zone,

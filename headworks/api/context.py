@@ -33,6 +33,8 @@ class Ports:
     rules: Callable[[], Sequence[Rule]]
     failing: Callable[[], Mapping[str, str]]
     """Rules that cannot be calculated, with the reason."""
+    idle: Callable[[], Mapping[str, Mapping[str, str]]]
+    """Rules that can never call on some devices: the reasons, each with the first such device."""
     profiles: Mapping[str, Profile]
     now: Callable[[], Instant]
     time_zone: str = "UTC"

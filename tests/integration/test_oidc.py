@@ -166,6 +166,7 @@ def start(registered: str, ours: Configuration) -> Iterator[Callable[..., str]]:
             health=lambda: {"database": "ok"},
             rules=list,
             failing=dict,
+            idle=dict,
             profiles=shipped_profiles(),
             now=clock.now,
             oidc=oidc,
