@@ -19,6 +19,7 @@ ALGORITHMS = ("RS256", "ES256")
 LEEWAY_SECONDS = 60.0
 """How much the provider's clock may differ from ours."""
 _LONGEST_NAME = 80
+_LONGEST_SUBJECT = 255  # OpenID Connect Core, 2
 
 
 class LoginRefusedError(ValueError):
@@ -71,7 +72,7 @@ def claims(token: str, keys: Sequence[jwt.PyJWK], issuer: str, client_id: str, n
     alone = isinstance(found["aud"], str) or len(found["aud"]) == 1
     if found.get("azp", client_id if alone else None) != client_id:
         raise LoginRefusedError("the ID token was made for another client (azp)")
-    if not found["sub"]:
+    if not 0 < len(found["sub"]) <= _LONGEST_SUBJECT or not found["sub"].isprintable():
         raise LoginRefusedError("the ID token does not say whose it is")
     return found
 

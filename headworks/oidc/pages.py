@@ -77,13 +77,14 @@ class _Pages:
 
     async def _logged_in(self, request: Request) -> Response:
         where = access.source(request)
-        if self._ctx.has_failed_often(where):
-            return _login_page("often")
         query = request.query_params
         handshake = Handshake(request.cookies.get(self._cookie, ""))
         if not handshake.secret or not handshake.answers(query.get("state", "")):
-            await self._refuse(where, "it was not begun in this browser, or too long ago")
+            # Any page of the world can have a browser ask for this. So it costs next to nothing and counts for nothing.
+            log.info("oidc.expired", source=where)
             return _login_page("expired")
+        if self._ctx.has_failed_often(_count(where)):
+            return _login_page("often")
         issuer = self._provider.configuration.issuer
         try:
             if query.get("iss", issuer) != issuer:  # RFC 9207
@@ -104,10 +105,15 @@ class _Pages:
         return answer
 
     async def _refuse(self, where: str, why: str, bearer: Bearer | None = None) -> None:
-        self._ctx.fail(where)
+        self._ctx.fail(_count(where))
         log.warning("oidc.refused", why=why, source=where)
         who = Principal(bearer or Bearer(None, "?", Role.VIEWER, self._provider.configuration.issuer), where)
         await run_in_threadpool(access.note, self._ctx, who, "session.begin", "", {"why": why}, "denied")
+
+
+def _count(where: str) -> str:
+    """What failures are counted by: apart from wrong tokens, so that those who have a token or a session go on."""
+    return f"oidc {where}"
 
 
 def _down(error: ProviderError) -> Response:

@@ -32,7 +32,7 @@ from storage.tokens import Role
 from tests.integration import oidc_provider
 from tests.integration.certificates import self_signed
 from tests.integration.oidc_provider import CLIENT, SECRET, Key
-from tests.integration.test_gateways import free_port
+from tests.integration.test_gateways import free_port, running
 
 get = partial(httpx.get, verify=False)  # on loopback and in clear: it need not read all authorities each time
 SHOTS = Path(os.environ.get("HEADWORKS_TEST_SHOTS", "build/console"))
@@ -274,11 +274,13 @@ def test_an_answer_that_was_not_asked_for_here_begins_no_session(
     assert back(lambda address: address) == "../?login=no_role"
     lines = audit(registered)
     assert {line[1:3] for line in lines} == {("session.begin", "denied")}
-    assert len(lines) == 6
+    assert len(lines) == 4, "what was not begun here is no attempt of anybody"
     assert (lines[0][0], lines[0][3]["sub"]) == (f"jane ({urlsplit(there.issuer).netloc})", "4711")
-    for _ in range(5):
-        last = back(lambda address: address, cookie=False)
+    for _ in range(7):
+        last = back(lambda address: address.replace("iss=", "iss=x"))
     assert last == "../?login=often"
+    assert back(lambda address: address, cookie=False) == "../?login=expired"
+    assert get(f"{console}/api/v1/session").status_code == 401, "and not 429: tokens go on"
     said = "".join(capsys.readouterr())
     assert "oidc.refused" in said
     assert "eyJ" not in said, "no token is in the log"
@@ -327,6 +329,25 @@ def test_a_session_ends_with_its_provider_or_by_an_admins_word(
     assert browser.get(f"{console}/api/v1/session").status_code == 401
 
 
+def test_a_running_platform_has_it_by_its_settings(
+    there: oidc_provider.Provider, browser: httpx.Client, registered: str, broker_url: str
+) -> None:
+    told = {
+        "console_url": "http://127.0.0.1:9",  # where people come from is a proxy's business
+        "oidc_issuer": there.issuer,
+        "oidc_client_id": CLIENT,
+        "oidc_client_secret": SecretStr(SECRET),
+        "oidc_roles": "crew=engineer",
+        "oidc_claim": "realm.roles",
+    }
+    there.person["realm"] = {"roles": ["crew"]}
+    with running(registered, broker_url, **told) as doors:
+        back = get(browser.get(f"{doors.http}/oidc/begin").headers["Location"]).headers["Location"]
+        assert back.startswith("http://127.0.0.1:9/oidc/callback?")
+        assert browser.get(back.replace("http://127.0.0.1:9", doors.http)).headers["Location"] == "../"
+        assert browser.get(f"{doors.http}/api/v1/session").json()["role"] == "engineer"
+
+
 def test_in_a_browser_the_strict_cookie_is_there_after_the_way_back(
     there: oidc_provider.Provider, ours: Configuration, start: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -338,8 +359,8 @@ def test_in_a_browser_the_strict_cookie_is_there_after_the_way_back(
     over_tls = replace(ours, callback=ours.callback.replace("http://", "https://"))
     console = start(over_tls, secure=True, certificate=self_signed(tmp_path / "door.pem"))
     there.person["groups"] = ["canteen"]
-    with driver.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with driver.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = opened.new_page(locale="zh-CN", ignore_https_errors=True)
         page.set_default_timeout(8_000)
         page.goto(f"{console}/#/kpis")

@@ -65,6 +65,8 @@ def test_a_good_token_is_believed(key: Key, changed: dict[str, object]) -> None:
         ({"nonce": "of another log-in"}, "nonce"),
         ({"nonce": 7}, "nonce"),
         ({"sub": ""}, "whose"),
+        ({"sub": "47\x0011"}, "whose"),
+        ({"sub": "4" * 256}, "whose"),
         *(({name: None}, f'"{name}" claim') for name in ("iss", "sub", "aud", "exp", "iat", "nonce")),
     ],
 )
