@@ -332,7 +332,7 @@ def test_a_session_ends_with_its_provider_or_by_an_admins_word(
 def test_a_running_platform_has_it_by_its_settings(
     there: oidc_provider.Provider, browser: httpx.Client, registered: str, broker_url: str
 ) -> None:
-    told = {
+    told: dict[str, Any] = {
         "console_url": "http://127.0.0.1:9",  # where people come from is a proxy's business
         "oidc_issuer": there.issuer,
         "oidc_client_id": CLIENT,

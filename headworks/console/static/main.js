@@ -18,7 +18,7 @@ let shown = "";
 let live = false;
 
 // Back from OpenID Connect the address may say why somebody did not get in; and they wanted to see a certain page.
-const refused = new URLSearchParams(location.search).get("login");
+const refused = new URLSearchParams(location.search).get("login")?.match(/^[a-z_]{1,12}$/)?.[0];
 const wanted = sessionStorage.getItem("page");
 if (refused || wanted) history.replaceState(null, "", location.pathname + (location.hash || wanted || ""));
 sessionStorage.removeItem("page");
