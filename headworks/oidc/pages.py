@@ -1,6 +1,7 @@
-"""The two addresses that browsers visit: `/oidc/begin` leads to the provider, `/oidc/callback` is where it leads back.
+"""The addresses that browsers visit: `/oidc/begin` leads to the provider, `/oidc/callback` is where it leads back, and
+`/oidc/end` leads to where one signs out there.
 
-Both answer with a redirection. The callback comes from another site, so that the browser brings along only the Lax
+All answer with a redirection. The callback comes from another site, so that the browser brings along only the Lax
 cookie of the log-in under way, which lives for minutes and is good for nothing else. The session's own cookie is
 Strict: it is set here, and first shown by the console's script when it asks the API from our own page; that page is a
 static file, needs no cookie, and its address has no code in it. Where somebody does not get in, the log-in page says
@@ -33,9 +34,9 @@ PATIENCE_SECONDS = 600
 
 
 def routes(ctx: Context, provider: Provider) -> list[Route]:
-    """The two addresses."""
+    """The addresses."""
     pages = _Pages(ctx, provider)
-    return [Route("/oidc/begin", pages.begin), Route(CALLBACK, pages.callback)]
+    return [Route("/oidc/begin", pages.begin), Route(CALLBACK, pages.callback), Route("/oidc/end", pages.end)]
 
 
 class _Pages:
@@ -74,6 +75,14 @@ class _Pages:
             answer = _login_page("database")
         answer.delete_cookie(self._cookie, path="/", secure=self._ctx.ports.secure, httponly=True, samesite="lax")
         return answer
+
+    async def end(self, _: Request) -> Response:
+        """To the provider's own log-out; the session here is ended by the API."""
+        try:
+            address = await self._provider.end_address()
+        except ProviderError as error:
+            return _down(error)
+        return _login_page("no_end") if address is None else RedirectResponse(address, 303)
 
     async def _logged_in(self, request: Request) -> Response:
         where = access.source(request)

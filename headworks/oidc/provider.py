@@ -63,8 +63,17 @@ class Provider:
             "code_challenge": handshake.challenge,
             "code_challenge_method": "S256",
         }
-        endpoint = self._endpoint("authorization_endpoint")
-        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+        return _with(self._endpoint("authorization_endpoint"), query)
+
+    async def end_address(self) -> str | None:
+        """Where people end their session at the provider itself (RP-Initiated Logout); None where it has no such place.
+
+        It is told who asks and nothing else: the provider then asks the person.
+        """
+        await self._discover()
+        if "end_session_endpoint" not in self._published:
+            return None
+        return _with(self._endpoint("end_session_endpoint"), {"client_id": self.configuration.client_id})
 
     async def claims(self, code: str, handshake: Handshake) -> dict[str, Any]:
         """What the provider says of whoever the code stands for. `LoginRefusedError` where that is not to be believed,
@@ -155,6 +164,10 @@ class Provider:
         if not isinstance(address, str) or not is_protected(address):
             raise ProviderError(f"its discovery document has no {name} with https")
         return address
+
+
+def _with(address: str, query: dict[str, str]) -> str:
+    return f"{address}{'&' if '?' in address else '?'}{urlencode(query)}"
 
 
 @cache

@@ -55,6 +55,7 @@ class Provider:
         self.change: Callable[[dict[str, Any]], dict[str, Any]] = lambda claims: claims
         """What is done to the claims of an ID token before it is signed."""
         self.auth_method = "client_secret_basic"
+        self.has_logout = True
         self.asked: list[str] = []
         """The paths that were asked for."""
         self._codes: dict[str, dict[str, str]] = {}
@@ -89,6 +90,7 @@ class Provider:
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/.well-known/openid-configuration":
             names = {"authorization": "authorize", "token": "token", "userinfo": "userinfo"}
+            names |= {"end_session": "logout"} if self.has_logout else {}
             endpoints = {f"{name}_endpoint": f"{self.issuer}/{path}" for name, path in names.items()}
             methods = {"token_endpoint_auth_methods_supported": [self.auth_method]}
             _answer(request, {"issuer": self.issuer, "jwks_uri": f"{self.issuer}/keys"} | endpoints | methods)

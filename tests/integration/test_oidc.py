@@ -287,6 +287,13 @@ def test_an_answer_that_was_not_asked_for_here_begins_no_session(
     assert SECRET not in said
 
 
+def test_a_provider_without_a_place_to_sign_out_leads_back(
+    there: oidc_provider.Provider, start: Callable[..., str]
+) -> None:
+    there.has_logout = False
+    assert get(f"{start()}/oidc/end").headers["Location"] == "../?login=no_end"
+
+
 def test_while_the_provider_is_down_tokens_and_sessions_go_on(
     there: oidc_provider.Provider, start: Callable[..., str], browser: httpx.Client, registered: str
 ) -> None:
@@ -379,4 +386,6 @@ def test_in_a_browser_the_strict_cookie_is_there_after_the_way_back(
         page.reload()
         page.get_by_role("button", name="退出").click()
         page.get_by_role("link", name="通过 Example ID 登录").wait_for()
+        page.get_by_role("link", name="在那里退出").click()
+        page.wait_for_url(f"{there.issuer}/logout?client_id={CLIENT}")
         opened.close()

@@ -45,7 +45,7 @@ function login(why) {
     event.preventDefault();
     try { await post("/session", { token: field.value.trim() }); await begin(); } catch (error) { say(error.message); field.select(); }
   } }, el("h1", {}, "Headworks"), why ? el("p", { class: "card wrong" }, why) : null, el("label", { for: "token" }, t("token")), field, el("button", { class: "main" }, t("login")), el("p", { class: "quiet" }, t("loginHint")));
-  get("/session/ways").then(({ oidc }) => { if (oidc) form.querySelector("label").before(signIn(oidc)); }).catch(() => {});
+  get("/session/ways").then(({ oidc }) => { if (oidc) form.querySelector("label").before(...signIn(oidc)); }).catch(() => {});
   document.getElementById("top").replaceChildren();
   page.replaceChildren(form);
   field.focus();
@@ -53,7 +53,11 @@ function login(why) {
 
 function signIn(provider) {
   const page = () => sessionStorage.setItem("page", location.hash);
-  return el("a", { class: "button", href: "oidc/begin", onclick: page }, t("signIn").replace("{}", provider));
+  const text = (key) => t(key).replace("{}", provider);
+  // Whoever has logged out here is still signed in there, and the next at this desk would come in by their name.
+  const out = sessionStorage.getItem("out") ? [el("p", { class: "quiet" }, text("stillIn"), " ", el("a", { href: "oidc/end" }, text("signOut")))] : [];
+  sessionStorage.removeItem("out");
+  return [el("a", { class: "button", href: "oidc/begin", onclick: page }, text("signIn")), ...out];
 }
 
 function head() {
@@ -63,7 +67,7 @@ function head() {
       session.grafana_url ? el("a", { href: session.grafana_url, rel: "noreferrer" }, t("grafana")) : null),
     el("span", { class: "right" }, el("span", { class: live ? "live" : "badge look" }, t(live ? "live" : "notLive")), el("span", { class: "name" }, session.name),
       el("button", { onclick: () => { setLanguage(current() === "zh" ? "en" : "zh"); head(); show(); } }, t("language")),
-      el("button", { onclick: async () => { await call("DELETE", "/session"); location.reload(); } }, t("logout"))));
+      el("button", { onclick: async () => { await call("DELETE", "/session"); sessionStorage.setItem("out", "1"); location.reload(); } }, t("logout"))));
 }
 
 let step = 0;
