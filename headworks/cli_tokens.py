@@ -88,10 +88,12 @@ def list_(
 
 @app.command()
 def revoke(name: Name) -> None:
-    """Make a token void at once, and end its sessions of the console."""
+    """Make a token void at once and end its sessions of the console, or those that somebody has by OpenID Connect."""
     with _connect() as connection, connection.transaction():
         if not tokens.revoke(connection, name, getpass.getuser()):
-            raise _fail(f"nobody named {name!r} has a token; `headworks tokens list` shows who does")
+            raise _fail(
+                f"nobody named {name!r} has a token or a session; `headworks tokens list` shows who has a token"
+            )
         _note(connection, "token.revoke", name, {})
     typer.echo(f"{name}: revoked")
 

@@ -26,6 +26,8 @@ from headworks.api.app import VERSION, api
 from headworks.api.context import Context
 from headworks.api.guards import Guards
 from headworks.console import pages
+from headworks.oidc.pages import routes as oidc_routes
+from headworks.oidc.provider import Provider
 
 log = structlog.get_logger()
 
@@ -51,6 +53,8 @@ def application(health: Health, context: Context | None = None) -> ASGIApp:
 
     routes: list[BaseRoute] = [Route("/healthz", healthz), Route("/metrics", metrics)]
     if context is not None:
+        if context.ports.oidc is not None:
+            routes += oidc_routes(context, Provider(context.ports.oidc))
         routes += [Mount(f"/api/v{VERSION}", api(context)), Mount("/", pages())]
     return Guards(Starlette(routes=routes), secure=context is not None and context.ports.secure)
 

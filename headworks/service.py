@@ -31,6 +31,7 @@ from headworks.credentials import Credentials
 from headworks.heartbeat import heartbeat
 from headworks.http import HttpDoor
 from headworks.judging import Journal
+from headworks.oidc.configuration import configuration
 from headworks.profiles import load_profile_files
 from headworks.session import Session
 from headworks.settings import Settings, SettingsError, UnknownDevices, check_certificate
@@ -199,10 +200,12 @@ class Platform:
             health=self.health,
             rules=lambda: self._rules,
             failing=lambda: self._engine.failing,
+            idle=lambda: self._engine.idle,
             profiles=self._profiles,
             now=clock.now,
             time_zone=self._settings.time_zone,
             grafana_url=self._settings.grafana_url,
+            oidc=configuration(self._settings),
             secure=self._settings.console_address.startswith("https:"),
         )
 

@@ -65,6 +65,11 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _issuer(value: str) -> str:
+    _web_address(value)
+    return value  # to the letter, with a slash at its end if it has one: it is compared with the provider's own
+
+
 def _time_zone(value: str) -> str:
     check_time_zone(value)
     return value
@@ -142,6 +147,17 @@ class Settings(BaseSettings):
     console_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
         default=None, description="What people type to reach the console, where a proxy stands before it"
     )
+    oidc_issuer: Annotated[str, AfterValidator(_issuer)] | None = Field(
+        default=None, description="The OpenID Connect provider that people may log in by; without it, tokens only"
+    )
+    oidc_client_id: str = Field(default="", description="As what the console is registered at the provider")
+    oidc_client_secret: SecretStr | None = Field(default=None, description="What proves that to the provider")
+    oidc_roles: str = Field(
+        default="", description="Who gets in and may do what: value=role; value=role … of the claim's values"
+    )
+    oidc_claim: str = Field(default="groups", description="The claim whose values map to roles")
+    oidc_scopes: str = Field(default="openid profile", description="What the provider is asked to tell")
+    oidc_name: str = Field(default="", description="What the log-in page calls the provider [default: its host]")
     grafana_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
         default=None, description="Grafana, for links from the console; without it, none"
     )

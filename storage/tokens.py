@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -50,11 +50,18 @@ class TokenError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Whose token it is."""
+    """Whose token it is; without one, who logged in by OpenID Connect: `subject` at `issuer`."""
 
-    token_id: int
+    token_id: int | None
     name: str
     role: Role
+    issuer: str | None = None
+    subject: str | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """The same for all that one person asks."""
+        return (self.issuer, self.subject) if self.token_id is None else self.token_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,8 @@ def are_there_any(connection: Connection) -> bool:
 
 
 def revoke(connection: Connection, name: str, by: str) -> bool:
-    """Make a token void, and end its sessions; False where nobody of that name has one."""
+    """Make a token void, and end its sessions, or those that somebody of that name began by OpenID Connect; False
+    where there are none."""
     with unavailable(), connection.transaction():
         row = connection.execute(
             "UPDATE api_token SET revoked_at = now(), revoked_by = %s WHERE name = %s AND revoked_at IS NULL"
@@ -131,7 +139,8 @@ def revoke(connection: Connection, name: str, by: str) -> bool:
         ).fetchone()
         if row is not None:
             connection.execute("DELETE FROM console_session WHERE token_id = %s", row)
-    return row is not None
+        ended = connection.execute("DELETE FROM console_session WHERE name = %s", (name,)).rowcount
+    return row is not None or ended > 0
 
 
 def listed(connection: Connection, *, revoked: bool = False) -> list[Token]:
@@ -164,33 +173,38 @@ def bearer(connection: Connection, token: str) -> Bearer | None:
     return Bearer(int(str(token_id)), str(name), Role(str(role)))
 
 
-def open_session(connection: Connection, token_id: int) -> str:
+def open_session(connection: Connection, who: Bearer) -> str:
     """Log somebody in; returns the cookie. Sessions that are over are swept."""
     cookie = secrets.token_urlsafe(32)
+    of_their_own = (None,) * 4 if who.issuer is None else (who.name, who.role.value, who.issuer, who.subject)
     with unavailable(), connection.transaction():
         connection.execute("DELETE FROM console_session WHERE ends_at < now() OR seen_at < now() - %s", (SESSION_IDLE,))
         connection.execute(
-            "INSERT INTO console_session (hash, token_id, ends_at) VALUES (%s, %s, now() + %s)",
-            (digest(cookie), token_id, SESSION_LENGTH),
+            "INSERT INTO console_session (hash, token_id, name, role, issuer, subject, ends_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, now() + %s)",
+            (digest(cookie), who.token_id, *of_their_own, SESSION_LENGTH),
         )
     return cookie
 
 
-def session(connection: Connection, cookie: str) -> Bearer | None:
-    """Whose session it is; None where it is over, or its token is void."""
+def session(connection: Connection, cookie: str, issuer: str | None = None) -> Bearer | None:
+    """Whose session it is; None where it is over, or its token is void. `issuer` is the OpenID Connect provider whose
+    sessions count."""
     with unavailable():
         row = connection.execute(
-            "SELECT t.token_id, t.name, t.role, s.seen_at < now() - interval '1 minute'"
-            " FROM console_session s JOIN api_token t USING (token_id)"
-            f" WHERE s.hash = %s AND s.ends_at > now() AND s.seen_at > now() - %s AND {_VALID}",
-            (digest(cookie), SESSION_IDLE),
+            "SELECT token_id, coalesce(t.name, s.name), coalesce(t.role, s.role), s.issuer, s.subject,"
+            " s.seen_at < now() - interval '1 minute'"
+            " FROM console_session s LEFT JOIN api_token t USING (token_id)"
+            " WHERE s.hash = %s AND s.ends_at > now() AND s.seen_at > now() - %s"
+            f" AND CASE WHEN token_id IS NULL THEN s.issuer = %s ELSE {_VALID} END",
+            (digest(cookie), SESSION_IDLE, issuer),
         ).fetchone()
         if row is None:
             return None
-        token_id, name, role, stale = row
+        token_id, name, role, *whose, stale = row
         if stale:
             connection.execute("UPDATE console_session SET seen_at = now() WHERE hash = %s", (digest(cookie),))
-    return Bearer(int(str(token_id)), str(name), Role(str(role)))
+    return Bearer(token_id, str(name), Role(str(role)), *whose)  # type: ignore[arg-type]  # the columns' types
 
 
 def close_session(connection: Connection, cookie: str) -> None:

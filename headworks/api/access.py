@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from alerts.lifecycle import LifecycleError
@@ -82,7 +82,7 @@ def principal(
 ) -> Principal:
     """Who asks; 401 where that is not known, 429 where they ask too often."""
     found = identify(ctx, request, None if token is None else token.credentials)
-    wait = ctx.wait(found.bearer.token_id)
+    wait = ctx.wait(found.bearer.key)
     if wait:
         raise too_often(wait)
     if found.cookie is not None and request.method not in _SAFE:
@@ -104,7 +104,7 @@ def identify(ctx: Context, request: Request, token: str | None) -> Principal:
         cookie = None
     elif cookie is not None:
         held = cookie
-        bearer = ctx.pool.run(lambda connection: tokens.session(connection, held))
+        bearer = ctx.pool.run(lambda connection: tokens.session(connection, held, ctx.issuer))
     else:
         raise Problem(401, "show a token: Authorization: Bearer …", headers={"WWW-Authenticate": "Bearer"})
     if bearer is None:
@@ -113,6 +113,26 @@ def identify(ctx: Context, request: Request, token: str | None) -> Principal:
         detail = "the session is over; log in again" if cookie else "the token is not valid (any more)"
         raise Problem(401, detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
     return Principal(bearer, where, cookie)
+
+
+def begin_session(ctx: Context, who: Principal) -> str:
+    """Log somebody in, and say so in the audit trail; returns the session's cookie."""
+    return write(
+        ctx, who, "session.begin", who.name, {}, lambda connection: tokens.open_session(connection, who.bearer)
+    )
+
+
+def set_session_cookie(ctx: Context, answer: Response, cookie: str) -> None:
+    """Have the browser keep the session."""
+    answer.set_cookie(
+        ctx.cookie,
+        cookie,
+        max_age=int(tokens.SESSION_LENGTH.total_seconds()),
+        path="/",
+        secure=ctx.ports.secure,
+        httponly=True,
+        samesite="strict",
+    )
 
 
 def too_often(seconds: float) -> Problem:
@@ -171,6 +191,8 @@ def note(ctx: Context, who: Principal, action: str, target: str, detail: Mapping
 def _note(
     connection: Connection, who: Principal, action: str, target: str, detail: Mapping[str, object], outcome: str
 ) -> None:
+    if who.bearer.issuer is not None:  # a name may change hands at the provider, the subject never does
+        detail = {**detail, "issuer": who.bearer.issuer, "sub": who.bearer.subject}
     tokens.note(
         connection,
         actor=who.name,

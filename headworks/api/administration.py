@@ -13,7 +13,19 @@ from devices.duration import parse_duration
 from devices.errors import UnavailableError
 from devices.model import moment
 from headworks.api import cursor, schemas
-from headworks.api.access import Admin, Principal, RefusedError, Viewer, csrf_token, identify, note, source, write
+from headworks.api.access import (
+    Admin,
+    Principal,
+    RefusedError,
+    Viewer,
+    begin_session,
+    csrf_token,
+    identify,
+    note,
+    set_session_cookie,
+    source,
+    write,
+)
 from headworks.api.context import Context, Ctx
 from headworks.api.problems import Problem
 from storage import tokens
@@ -35,18 +47,8 @@ def log_in(ctx: Ctx, request: Request, response: Response, body: schemas.Login) 
             nobody = Principal(_NOBODY, source(request))
             note(ctx, nobody, "session.begin", "", {"why": "the token is not valid"}, "denied")
         raise
-    cookie = write(
-        ctx, who, "session.begin", who.name, {}, lambda connection: tokens.open_session(connection, who.bearer.token_id)
-    )
-    response.set_cookie(
-        ctx.cookie,
-        cookie,
-        max_age=int(tokens.SESSION_LENGTH.total_seconds()),
-        path="/",
-        secure=ctx.ports.secure,
-        httponly=True,
-        samesite="strict",
-    )
+    cookie = begin_session(ctx, who)
+    set_session_cookie(ctx, response, cookie)
     return _session(ctx, who, cookie)
 
 
@@ -54,6 +56,12 @@ def log_in(ctx: Ctx, request: Request, response: Response, body: schemas.Login) 
 def show_session(ctx: Ctx, who: Viewer) -> schemas.Session:
     """Who you are and what you may do."""
     return _session(ctx, who, who.cookie)
+
+
+@router.get("/session/ways")
+def ways_to_log_in(ctx: Ctx) -> schemas.LoginWays:
+    """How one can log in to the console beside a token, for whoever has not yet."""
+    return schemas.LoginWays(oidc=None if ctx.ports.oidc is None else ctx.ports.oidc.name)
 
 
 @router.delete("/session", status_code=204)
@@ -94,12 +102,12 @@ def add_token(ctx: Ctx, who: Admin, body: schemas.NewToken) -> schemas.MadeToken
 
 @router.delete("/tokens/{name}", status_code=204)
 def revoke_token(ctx: Ctx, who: Admin, name: Annotated[schemas.Name, Path()]) -> None:
-    """Make a token void at once, with its sessions."""
+    """Make a token void at once, with its sessions, or end those that somebody of that name has by OpenID Connect."""
 
     def work(connection: Connection) -> bool:
         done = tokens.revoke(connection, name, who.name)
         if not done:
-            raise Problem(404, "nobody of this name has a token")
+            raise Problem(404, "nobody of this name has a token or a session")
         return done
 
     write(ctx, who, "token.revoke", name, {}, work)
@@ -149,7 +157,7 @@ async def events(
 
     def allowed() -> bool:
         try:
-            return identify(ctx, request, shown).bearer.token_id == who.bearer.token_id
+            return identify(ctx, request, shown).bearer.key == who.bearer.key
         except Problem:
             return False
         except UnavailableError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from devices.model import Instant
 from devices.profile import Profile
 from headworks.api.events import Hub
 from headworks.api.pool import Pool
+from headworks.oidc.configuration import Configuration
 from ingest.limits import Rate
 
 REQUESTS_PER_SECOND, REQUESTS_BURST = 20.0, 200
@@ -32,11 +33,15 @@ class Ports:
     rules: Callable[[], Sequence[Rule]]
     failing: Callable[[], Mapping[str, str]]
     """Rules that cannot be calculated, with the reason."""
+    idle: Callable[[], Mapping[str, Mapping[str, str]]]
+    """Rules that can never call on some devices: the reasons, each with the first such device."""
     profiles: Mapping[str, Profile]
     now: Callable[[], Instant]
     time_zone: str = "UTC"
     """Of sites that have none of their own."""
     grafana_url: str | None = None
+    oidc: Configuration | None = None
+    """The OpenID Connect provider that people may log in by, if there is one."""
     secure: bool = False
     """Whether browsers come over HTTPS; cookies are then for HTTPS only."""
 
@@ -57,10 +62,15 @@ class Context:
         """The session cookie's name; the prefix has browsers refuse it from anything but this host over HTTPS."""
         return "__Host-headworks" if self.ports.secure else "headworks"
 
-    def wait(self, token_id: int) -> float:
+    @property
+    def issuer(self) -> str | None:
+        """The OpenID Connect provider whose sessions count."""
+        return None if self.ports.oidc is None else self.ports.oidc.issuer
+
+    def wait(self, who: Hashable) -> float:
         """Count a request; the seconds after which it would be let through, 0 where it is."""
         with self._rates:
-            return self._requests.wait(token_id, time.monotonic())
+            return self._requests.wait(who, time.monotonic())
 
     def fail(self, source: str) -> None:
         """Count a wrong token."""

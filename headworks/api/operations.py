@@ -64,9 +64,9 @@ def show_quarantined(ctx: Ctx, _: Engineer, number: Annotated[int, Path(ge=1, lt
 
 @router.get("/rules")
 def list_rules(ctx: Ctx, _: Viewer) -> schemas.Rules:
-    """The rules in use, which of them cannot be calculated, and how often each has called."""
+    """The rules in use, which of them cannot be calculated or have nothing to judge, and how often each has called."""
     counts = ctx.pool.run(api_queries.rule_counts)
-    failing = ctx.ports.failing()
+    failing, idle = ctx.ports.failing(), ctx.ports.idle()
     return schemas.Rules(
         items=[
             schemas.RuleEntry(
@@ -84,6 +84,9 @@ def list_rules(ctx: Ctx, _: Viewer) -> schemas.Rules:
                 latching=rule.latching,
                 guidance=schemas.Guidance.model_validate(rule.guidance, from_attributes=True),
                 failing=failing.get(rule.rule),
+                idle=[
+                    schemas.IdleRule(why=why, device=first) for why, first in sorted(idle.get(rule.rule, {}).items())
+                ],
                 open=counts.get(rule.rule, (0, 0))[0],
                 last_30_days=counts.get(rule.rule, (0, 0))[1],
             )

@@ -467,8 +467,16 @@ class QuarantinedInFull(BaseModel):
     payload_hex: str
 
 
+class IdleRule(BaseModel):
+    """Why a rule can never call on some of the devices that it is for, and the first such device that was heard of."""
+
+    why: str
+    device: str
+
+
 class RuleEntry(BaseModel):
-    """A rule in use. `failing` says why it cannot be calculated; null where it can."""
+    """A rule in use. `failing` says why it cannot be calculated; null where it can. `idle` says on which profiles it
+    lacks a metric or a nameplate entry."""
 
     rule: str
     title: str
@@ -484,6 +492,7 @@ class RuleEntry(BaseModel):
     latching: bool
     guidance: Guidance
     failing: str | None
+    idle: list[IdleRule]
     open: int
     last_30_days: int
 
@@ -558,6 +567,12 @@ class Login(Body):
     """A token, to begin a session with."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_CONTROL)]
+
+
+class LoginWays(BaseModel):
+    """How one can log in beside a token: `oidc` is the OpenID Connect provider's name, for `/oidc/begin`."""
+
+    oidc: str | None
 
 
 class Session(BaseModel):

@@ -149,7 +149,7 @@ def main() -> int:
 
 def _run(url: str, routing: Path, token: str, receiver: Receiver, out: Console) -> list[Figure]:
     rules = [RULE]
-    ports = Ports(url, dict, lambda: rules, dict, shipped_profiles(), clock.now)
+    ports = Ports(url, dict, lambda: rules, dict, dict, shipped_profiles(), clock.now)
     door = HttpDoor("127.0.0.1", 0, dict, Context(ports))
     address = f"http://127.0.0.1:{door.open()}/"
     door.start()

@@ -55,6 +55,7 @@ def context(registered: str) -> Context:
             health=lambda: {"database": "ok"},
             rules=lambda: RULES,
             failing=dict,
+            idle=dict,
             profiles=shipped_profiles(),
             now=clock.now,
             time_zone="Asia/Shanghai",

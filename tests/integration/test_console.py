@@ -109,6 +109,7 @@ def address(registered: str) -> Iterator[str]:
         health=lambda: {"database": "ok"},
         rules=lambda: RULES,
         failing=dict,
+        idle=lambda: {"pump-dry-run": {"centrifugal-pump: there is no flow": PUMP.identity}},
         profiles=shipped_profiles(),
         now=clock.now,
         time_zone="Asia/Shanghai",
@@ -272,6 +273,8 @@ def test_a_thousand_assets_at_once_and_who_is_not_heard_of(page: Any) -> None:
     shot(page, "fleet")
     page.get_by_role("link", name="Performance").click()
     page.get_by_role("heading", name="Most frequent").wait_for()
+    page.get_by_text("idle on some").click()
+    page.get_by_text("centrifugal-pump: there is no flow").wait_for()
     shot(page, "performance")
 
 

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from devices.batch import Batch, UplinkRecord
 from devices.model import DAY, HOUR, SECOND, Quality, Reading, Transport, Uplink, moment
-from storage import aggregates, history, journal
+from storage import aggregates, history, journal, tokens
 from storage.database import Connection, connect
 from storage.migrate import migrate, migrations
 from storage.registry import find, latest, sync_metrics
@@ -83,6 +83,13 @@ def fill(connection: Connection) -> None:
             " SELECT 'r', device_id, 'high', 'm', %(t)s, %(t)s FROM device",
             parameters,
         )
+    if exists(connection, "console_session"):
+        connection.execute("INSERT INTO api_token (name, role, hash, made_by) VALUES ('kim', 'viewer', '', 'test')")
+        connection.execute(
+            "INSERT INTO console_session (hash, token_id, ends_at)"
+            " SELECT %s, token_id, now() + interval '1 hour' FROM api_token",
+            (tokens.digest("cookie"),),
+        )
 
 
 @pytest.mark.parametrize("version", NAMES[:-1])
@@ -92,6 +99,7 @@ def test_from_each_earlier_schema_everything_is_kept(empty: tuple[str, bool], ve
         migrate(connection, plain=plain, to=version)
         fill(connection)
         had_alarms = exists(connection, "alarm")
+        had_session = exists(connection, "console_session")
         assert migrate(connection, plain=plain) == NAMES[NAMES.index(version) + 1 :]
         expected = [
             Reading(PUMP.identity, metric, T0 + n * HOUR // 2, float(n), Quality.GOOD)
@@ -107,6 +115,7 @@ def test_from_each_earlier_schema_everything_is_kept(empty: tuple[str, bool], ve
         assert connection.execute("SELECT sum(readings)::int FROM reading_daily").fetchall() == [(12,)]
         assert connection.execute("SELECT reason, payload FROM quarantine").fetchall() == [("malformed", b"x")]
         assert len(journal.all_occurrences(connection)) == had_alarms
+        assert (tokens.session(connection, "cookie") is not None) == had_session
     writer = Writer(url)
     more = [Reading(PUMP.identity, "pressure", T0 + 5 * HOUR, 9.0), expected[0]]
     done = writer.commit(Batch([UplinkRecord(Uplink(Transport.MQTT, b"", T0), PUMP.identity, more)]))

@@ -17,13 +17,19 @@ let session = null;
 let shown = "";
 let live = false;
 
+// Back from OpenID Connect the address may say why somebody did not get in; and they wanted to see a certain page.
+const refused = new URLSearchParams(location.search).get("login")?.match(/^[a-z_]{1,12}$/)?.[0];
+const wanted = sessionStorage.getItem("page");
+if (refused || wanted) history.replaceState(null, "", location.pathname + (location.hash || wanted || ""));
+sessionStorage.removeItem("page");
+
 async function begin() {
   setLanguage(current());
   document.querySelector(".skip").textContent = t("skip");
   try {
     session = await get("/session");
   } catch (error) {
-    return login(error instanceof ApiError && error.status === 0 ? t("offline") : "");
+    return login(error instanceof ApiError && error.status === 0 ? t("offline") : refused ? t(`login_${refused}`) : "");
   }
   setCsrf(session.csrf);
   setZone(session.time_zone);
@@ -39,9 +45,19 @@ function login(why) {
     event.preventDefault();
     try { await post("/session", { token: field.value.trim() }); await begin(); } catch (error) { say(error.message); field.select(); }
   } }, el("h1", {}, "Headworks"), why ? el("p", { class: "card wrong" }, why) : null, el("label", { for: "token" }, t("token")), field, el("button", { class: "main" }, t("login")), el("p", { class: "quiet" }, t("loginHint")));
+  get("/session/ways").then(({ oidc }) => { if (oidc) form.querySelector("label").before(...signIn(oidc)); }).catch(() => {});
   document.getElementById("top").replaceChildren();
   page.replaceChildren(form);
   field.focus();
+}
+
+function signIn(provider) {
+  const page = () => sessionStorage.setItem("page", location.hash);
+  const text = (key) => t(key).replace("{}", provider);
+  // Whoever has logged out here is still signed in there, and the next at this desk would come in by their name.
+  const out = sessionStorage.getItem("out") ? [el("p", { class: "quiet" }, text("stillIn"), " ", el("a", { href: "oidc/end" }, text("signOut")))] : [];
+  sessionStorage.removeItem("out");
+  return [el("a", { class: "button", href: "oidc/begin", onclick: page }, text("signIn")), ...out];
 }
 
 function head() {
@@ -51,7 +67,7 @@ function head() {
       session.grafana_url ? el("a", { href: session.grafana_url, rel: "noreferrer" }, t("grafana")) : null),
     el("span", { class: "right" }, el("span", { class: live ? "live" : "badge look" }, t(live ? "live" : "notLive")), el("span", { class: "name" }, session.name),
       el("button", { onclick: () => { setLanguage(current() === "zh" ? "en" : "zh"); head(); show(); } }, t("language")),
-      el("button", { onclick: async () => { await call("DELETE", "/session"); location.reload(); } }, t("logout"))));
+      el("button", { onclick: async () => { await call("DELETE", "/session"); sessionStorage.setItem("out", "1"); location.reload(); } }, t("logout"))));
 }
 
 let step = 0;

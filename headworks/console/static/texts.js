@@ -4,6 +4,8 @@ export const TEXTS = {
   en: {
     alarms: "Alarms", sites: "Sites", fleet: "Fleet", kpis: "Performance", logout: "Log out", language: "中文", skip: "To the page",
     token: "Token", login: "Log in", loginHint: "The first start shows the admin's token, or keeps it in the file first-admin-token. `headworks tokens add` makes others.",
+    idle: "idle on some", signIn: "Sign in with {}", stillIn: "You may still be signed in at {}.", signOut: "Sign out there", login_no_end: "The provider has no page to sign out at.", login_unavailable: "The sign-in provider does not answer. Try again later, or log in with a token.", login_expired: "That took too long, or was begun elsewhere. Sign in again.",
+    login_refused: "The sign-in was refused. The platform's log and audit trail say why.", login_no_role: "You are known, but have no role here. Ask whoever runs the platform.", login_often: "Too many failed attempts; wait a minute.", login_database: "The platform's database does not answer. Try again later.",
     live: "live", notLive: "no live updates", offline: "The platform cannot be reached.", high: "HIGH", medium: "MEDIUM", low: "LOW",
     unacknowledged: "unacknowledged", acknowledged: "acknowledged", returned_unacknowledged: "returned", latched: "latched", normal: "over",
     acknowledge: "Acknowledge", shelve: "Shelve…", reset: "Reset", comment: "Comment…", all: "All sites", search: "Tag or text",
@@ -22,6 +24,8 @@ export const TEXTS = {
   zh: {
     alarms: "报警", sites: "站点", fleet: "设备", kpis: "报警绩效", logout: "退出", language: "English", skip: "转到页面",
     token: "令牌", login: "登录", loginHint: "首次启动会显示管理员令牌，或保存在文件 first-admin-token 中。用 headworks tokens add 可创建其他令牌。",
+    idle: "部分设备缺少所需数据", signIn: "通过 {} 登录", stillIn: "您在 {} 可能仍处于登录状态。", signOut: "在那里退出", login_no_end: "登录服务没有退出页面。", login_unavailable: "登录服务无响应。请稍后重试，或使用令牌登录。", login_expired: "登录超时，或并非从此处发起。请重新登录。",
+    login_refused: "登录被拒绝，原因见平台日志与审计记录。", login_no_role: "您的身份已确认，但在此没有角色。请联系平台管理员。", login_often: "失败次数过多，请稍候再试。", login_database: "平台数据库无响应，请稍后重试。",
     live: "实时", notLive: "无实时更新", offline: "无法连接平台。", high: "高", medium: "中", low: "低",
     unacknowledged: "未确认", acknowledged: "已确认", returned_unacknowledged: "已恢复未确认", latched: "锁存", normal: "已结束",
     acknowledge: "确认", shelve: "搁置…", reset: "复位", comment: "备注…", all: "全部站点", search: "位号或文字",
