@@ -23,11 +23,13 @@ from ingest.coap_message import CHANGED as CHANGED_CODE
 from ingest.outcome import Outcome
 from ingest.pipeline import Done
 from ingest.translate import translate
+from tests.benchmarks.bench_writer import DEVICES
 from tests.benchmarks.coap_load import FLEET
 
 RECEIVED = 1_790_000_000 * SECOND
 _PROFILES = shipped_profiles()
-_REGISTRY = {device.identity: device for device in FLEET}
+_BY_MQTT = [Device(f"urn:dev:bench:{n}", "centrifugal-pump") for n in range(DEVICES)]
+_REGISTRY = {device.identity: device for device in (*FLEET, *_BY_MQTT)}
 
 
 def _resolve(identities: Any) -> dict[str, Device]:
