@@ -21,7 +21,8 @@ from typing import NamedTuple
 from alerts.closures import Calculate, Slots, Verdict, calculation, contributors, relaxed, strict, why_unknown
 from alerts.expression import Comparison, Feature, Numeric, Operand, Read, operands
 from alerts.quick import Check, Layout, check
-from alerts.rules import Override, Rule
+from alerts.rules import Rule
+from alerts.setpoints import Override
 from alerts.windows import Room, Window, empty_room, lay_out
 from devices.alarm import Alarm
 from devices.model import HOUR, SECOND, Device, Instant, Quality, Reading

@@ -16,7 +16,8 @@ from typing import Any
 from alerts.engine import Engine
 from alerts.live import LiveEngine, Ports
 from alerts.notify import Notifier
-from alerts.rules import Rule, shipped_rules
+from alerts.rulefiles import shipped_rules
+from alerts.rules import Rule
 from devices.alarm import AlarmChange, Announcement, ChangeKind
 from devices.batch import Batch, Committed, UplinkRecord
 from devices.codecs.senml import encode_cbor

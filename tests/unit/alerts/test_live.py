@@ -13,7 +13,7 @@ from alerts import live
 from alerts.engine import Engine, judge
 from alerts.live import LiveEngine, Ports
 from alerts.occurrences import applied
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind
 from devices.batch import Changed, LoggedUplink
 from devices.errors import UnavailableError

@@ -12,7 +12,8 @@ import pytest
 from alerts.engine import judge
 from alerts.learning import features_of, learn
 from alerts.multivariate import Model, Period, fit
-from alerts.rules import Rule, load_rules
+from alerts.rulefiles import load_rules
+from alerts.rules import Rule
 from devices.document import DocumentError
 from devices.model import MINUTE, SECOND, Reading
 from tests.unit.alerts.plant import PROFILES, PUMP, T0, bare, deliver_at_random, naive, rule, series
