@@ -155,8 +155,11 @@ def _unfit(rule: Rule, placed: Iterable[_Placed]) -> Iterator[str]:
     for one in placed:
         if one.override.enabled is not None and ENABLED in rule.setpoints:
             yield f"{one.positions.locate((*one.at, 'enabled'))}: the rule has a set-point of that name: use it"
-        for name, why in unfit(one.override, rule.setpoint_units):
+        wrong = list(unfit(one.override, rule.setpoint_units))
+        for name, why in wrong:
             yield f"{one.positions.locate((*one.at, 'setpoints', name))}: setpoints.{name}: {why}"
+        if not wrong and (contrary := rule.contradiction(one.override)) is not None:
+            yield f"{one.positions.locate((*one.at, 'setpoints'))}: with these set-points {contrary}"
 
 
 def _overridden(rule: Rule, overrides: list[RuleOverride]) -> Rule:

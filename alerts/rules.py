@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
+from alerts.contradictions import contradiction
 from alerts.expression import (
     Condition,
     Deadbands,
@@ -31,7 +32,7 @@ from alerts.functions import LONGEST_WINDOW, UNUSUAL
 from alerts.grammar import SetPoints, parse_condition, parse_feature, parse_setpoint
 from alerts.multivariate import MOST_FEATURES, Model
 from alerts.selection import AppliesTo, Group, read
-from alerts.setpoints import Override, SetPoint, unfit
+from alerts.setpoints import Override, SetPoint, plain_numbers, unfit
 from devices.alarm import Priority
 from devices.document import DocumentModel, suggest
 from devices.duration import Duration, format_duration
@@ -202,6 +203,14 @@ class Rule(DocumentModel):
             for name in info.data["setpoints"]:
                 if f"setpoint.{name}" not in named:
                     raise ValueError(f"the set-point ‘{name}’ is not in the condition: write setpoint.{name}")
+            values = {name: setpoint.value for name, setpoint in info.data["setpoints"].items()}
+            why = contradiction(condition.root, plain_numbers(values))
+            if why is not None:
+                raise ValueError(why)
+            for override in info.data.get("overrides", ()):
+                why = contradiction(condition.root, plain_numbers(values | override.setpoints))
+                if why is not None:
+                    raise ValueError(f"with the set-points for {override.who} {why}")
         return text
 
     @field_validator("deadband", mode="after")
@@ -289,6 +298,12 @@ class Rule(DocumentModel):
         trees += [override.setpoint(name) for override in self.overrides for name in override.setpoints]
         found = [o for o in self.parsed.operands if o.name.startswith("design.")]
         return tuple(dict.fromkeys([*found, *(o for tree in trees for o in operands(tree))]))
+
+    def contradiction(self, override: Override | None = None, sampling: Instant | None = None) -> str | None:
+        """Why the condition can never be true, or never false, with the rule's set-points and those of an override."""
+        values = {name: setpoint.value for name, setpoint in self.setpoints.items()}
+        values |= {} if override is None else override.setpoints
+        return contradiction(self.parsed.root, plain_numbers(values), sampling)
 
     def setpoint(self, name: str) -> Numeric:
         """A set-point as a tree."""

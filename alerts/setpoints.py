@@ -7,14 +7,14 @@ other set-points, or be switched off, without a copy of it. How documents are re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from alerts.expression import Numeric
+from alerts.expression import Number, Numeric
 from alerts.grammar import SetPoints, parse_setpoint
 from alerts.selection import read
 from devices.document import DocumentModel, suggest
@@ -126,6 +126,12 @@ class RuleOverride(Override):
             valid_from=self.valid_from,
             reason=self.reason,
         )
+
+
+def plain_numbers(values: Mapping[str, float | str]) -> dict[str, float]:
+    """Those set-points that are a number by themselves, in the unit of what they are compared with."""
+    trees = {name: parse_setpoint(value)[0] for name, value in values.items()}
+    return {name: tree.value for name, tree in trees.items() if isinstance(tree, Number)}
 
 
 def unfit(override: Override, known: SetPoints) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ from alerts.rules import Rule
 from alerts.ruletests import RuleTests, load_tests, run
 from devices.document import DocumentError, suggest
 from devices.duration import format_duration
-from devices.model import Device, Instant, moment
+from devices.model import DAY, Device, Instant, moment
 from devices.profile import Profile
 from headworks import clock
 from headworks.cli_backtest import parse_moment
@@ -53,6 +53,8 @@ def check(path: Files = None) -> None:
     unknown = [f"{rule.rule}: {why}" for rule in rules for why in _unknown_profiles(rule, profiles)]
     if unknown:
         raise DocumentError(unknown)
+    for note in _notes(rules, profiles.values(), settings.keep_readings_days * DAY):
+        typer.echo(f"note: {note}", err=True)
     overridden = sum(1 for rule in rules if rule.overrides)
     told = f", {overridden} of them with overrides" if overridden else ""
     typer.echo(f"{len(rules)} {'rule is' if len(rules) == 1 else 'rules are'} valid{told}")
@@ -64,6 +66,38 @@ def _unknown_profiles(rule: Rule, profiles: Mapping[str, Profile]) -> Iterator[s
     for name in dict.fromkeys(name for selection in selections for name in selection.profiles):
         if name not in profiles:
             yield f"there is no profile ‘{name}’{suggest(name, list(profiles))}; `headworks profiles list` shows them"
+
+
+def _notes(rules: Sequence[Rule], profiles: Collection[Profile], kept: Instant) -> Iterator[str]:
+    """What contradicts how devices of the installed types sample, or how long readings are kept (0 is for ever)."""
+    for rule in rules:
+        longest = max((feature.window for feature in rule.parsed.features), default=0)
+        if 0 < kept < longest:
+            yield (
+                f"{rule.rule}: its window of {format_duration(longest)} is longer than readings are kept"
+                f" ({format_duration(kept)}); raise HEADWORKS_KEEP_READINGS_DAYS"
+            )
+        chosen = rule.applies_to
+        fitting = [
+            profile
+            for profile in profiles
+            if chosen.kind in (None, profile.kind)
+            and (not chosen.profiles or profile.profile in chosen.profiles)
+            and profile.metrics.keys() >= set(rule.parsed.metrics)
+        ]
+        if not fitting:
+            continue
+        fastest = min(profile.reporting.sampling for profile in fitting)
+        contrary = rule.contradiction(sampling=fastest)
+        if contrary is not None:
+            yield f"{rule.rule}: where a sample is taken every {format_duration(fastest)}, {contrary}"
+        if rule.validity is not None and rule.validity < fastest and rule.on_delay > rule.validity:
+            samples = -(-rule.on_delay // rule.validity) + 1
+            yield (
+                f"{rule.rule}: a value stands for {format_duration(rule.validity)}, and the next one comes after"
+                f" {format_duration(fastest)}, so that the on-delay of {format_duration(rule.on_delay)} takes {samples}"
+                f" samples ({format_duration((samples - 1) * fastest)}); give a longer validity or a shorter on-delay"
+            )
 
 
 @app.command("list")
