@@ -320,9 +320,13 @@ class LiveEngine:
             some = {identity: since[identity] for identity in identities[start : start + self._portion]}
             start += len(some)
             try:
-                found = self._ports.history_since(some)
-                self._adapt(len(some), len(found))
-                self._apply(found)
+                met = {identity: first for identity, first in some.items() if identity in self._met}
+                if met:
+                    found = self._ports.history_since(met)
+                    self._adapt(len(met), len(found))
+                    self._apply(found)
+                # Of who is met for the first time the past is read anyway, and this is part of it.
+                self._judge_from({identity: first for identity, first in some.items() if identity not in met}, {})
             except UnavailableError:
                 self._remember(left)
                 raise
@@ -348,19 +352,31 @@ class LiveEngine:
             left.pop(identity, None)
 
     def _apply(self, readings: Sequence[Reading]) -> None:
-        """Run the engine; where that is interrupted, the devices it touched are judged again from the database."""
-        left: dict[str, list[Reading]] = {}
+        """Run the engine with some readings."""
+        groups: dict[str, list[Reading]] = {}
         for reading in readings:
-            left.setdefault(reading.device, []).append(reading)
+            groups.setdefault(reading.device, []).append(reading)
+        self._judge_from({identity: min(r.measured_at for r in group) for identity, group in groups.items()}, groups)
+
+    def _judge_from(self, since: Mapping[str, Instant], groups: Mapping[str, list[Reading]]) -> None:
+        """Run the engine with the readings of devices, of each from a moment on. Those of who is not among the groups
+        (and is met for the first time) are taken from its past. Where this is interrupted, the devices it touched are
+        judged again from the database."""
+        left = dict(since)
         try:
             unknown = [identity for identity in left if identity not in self._devices]
             if unknown:
                 self._devices.update(self._ports.devices(unknown))
-            for identity, group in left.items():
-                first = min(reading.measured_at for reading in group)
+            for identity, first in since.items():
                 self._first[identity] = min(first, self._unjudged.get(identity, first))
-            for identities in self._portions(left):
-                part = [reading for identity in identities for reading in left[identity]]
+            for identities in self._portions(since):
+                part: list[Reading] = []
+                for identity in identities:
+                    group = groups.get(identity)
+                    if group is None:
+                        first = since[identity]
+                        group = [reading for reading in self._pasts[identity] if reading[2] >= first]
+                    part += group
                 changes = self._engine.apply(
                     part, self._devices, self._history, self._journal, self._is_cut, self._of_site
                 )
@@ -370,7 +386,7 @@ class LiveEngine:
                     del left[identity]
         except BaseException:
             self._met -= left.keys()  # the engine has forgotten these devices
-            self._remember({identity: min(r.measured_at for r in group) for identity, group in left.items()})
+            self._remember(left)
             raise
         finally:
             self._pasts.clear()
