@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -47,7 +48,9 @@ DEVICES_SECONDS = 30.0
 AT_ONCE = 1_000
 """Devices that are read from the database with one question, at the most."""
 PAST_AT_ONCE = 50_000
-"""Readings of the past that are held at a time, about: some 10 MB."""
+"""Readings of the past that are held at a time, about, and as many that are being read: some 10 MB each."""
+_PORTIONS_AT_ONCE = 8
+"""Portions that are judged in one go where nothing goes wrong, so that each but the first is read ahead."""
 CONTACT_SECONDS = 60.0
 """How often it is judged who is heard of; so long after a start the backlog has time to come in."""
 MATES_SHARE = 50
@@ -56,6 +59,8 @@ CONTACT_SHARE = 20
 """With a large fleet that takes its time: at most one part in so many is spent on it, so that readings do not wait."""
 SCAN_SECONDS = 1.0
 """How often the uplink log is asked for what did not come by hand-over."""
+
+_NONE: Mapping[str, list[Reading]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,16 @@ class Ports:
     contact: Callable[[], Sequence[AlarmChange]] = tuple
     """Judge who is heard of (`alerts.contact`), at this moment; what the journal lacks of that. Called in a thread of
     its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What devices that are met for the first time are judged from."""
+
+    devices: list[str]
+    readings: Sequence[Reading]
+    cut: Collection[str]
+    alarms: Sequence[Alarm]
 
 
 class Announcer(Protocol):
@@ -136,6 +151,7 @@ class LiveEngine:
         self._contact_pause = CONTACT_SECONDS
         self._beside = ThreadPoolExecutor(1, "contact")
         self._contact: Future[Sequence[AlarmChange]] | None = None
+        self._ahead = ThreadPoolExecutor(1, "engine past")
         self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -149,7 +165,8 @@ class LiveEngine:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
-        self._beside.shutdown(wait=False, cancel_futures=True)
+        for beside in (self._beside, self._ahead):
+            beside.shutdown(wait=False, cancel_futures=True)
 
     def exchange(self, engine: Engine, taken: Callable[[], None]) -> None:
         """Judge by another engine (other rules) from the next batch on; `taken` is called in the engine's thread when
@@ -314,28 +331,31 @@ class LiveEngine:
         """Judge what is stored of devices, of each from a moment on: many devices with one question, and one by one
         where that meets a defect, so that it keeps no other device from being judged."""
         left = dict(since)
-        identities = list(since)
-        start = 0
-        while start < len(identities):
-            some = {identity: since[identity] for identity in identities[start : start + self._portion]}
-            start += len(some)
-            try:
-                met = {identity: first for identity, first in some.items() if identity in self._met}
-                if met:
-                    found = self._ports.history_since(met)
-                    self._adapt(len(met), len(found))
-                    self._apply(found)
-                # Of who is met for the first time the past is read anyway, and this is part of it.
-                self._judge_from({identity: first for identity, first in some.items() if identity not in met}, {})
-            except UnavailableError:
-                self._remember(left)
-                raise
-            except Exception:
+        for identities, judge, portions in (
+            ([identity for identity in since if identity in self._met], self._judge_stored, 1),
+            # Of who is met for the first time the past is read anyway, and this is part of it.
+            ([identity for identity in since if identity not in self._met], self._judge_from, _PORTIONS_AT_ONCE),
+        ):
+            start = 0
+            while start < len(identities):
+                some = {identity: since[identity] for identity in identities[start : start + portions * self._portion]}
+                start += len(some)
+                try:
+                    judge(some)
+                except UnavailableError:
+                    self._remember(left)
+                    raise
+                except Exception:
+                    for identity in some:
+                        self._again.pop(identity, None)
+                    self._one_by_one(some, left)
                 for identity in some:
-                    self._again.pop(identity, None)
-                self._one_by_one(some, left)
-            for identity in some:
-                left.pop(identity, None)
+                    left.pop(identity, None)
+
+    def _judge_stored(self, since: Mapping[str, Instant]) -> None:
+        found = self._ports.history_since(since)
+        self._adapt(len(since), len(found))
+        self._apply(found)
 
     def _one_by_one(self, since: Mapping[str, Instant], left: dict[str, Instant]) -> None:
         for identity, first in since.items():
@@ -358,7 +378,7 @@ class LiveEngine:
             groups.setdefault(reading.device, []).append(reading)
         self._judge_from({identity: min(r.measured_at for r in group) for identity, group in groups.items()}, groups)
 
-    def _judge_from(self, since: Mapping[str, Instant], groups: Mapping[str, list[Reading]]) -> None:
+    def _judge_from(self, since: Mapping[str, Instant], groups: Mapping[str, list[Reading]] = _NONE) -> None:
         """Run the engine with the readings of devices, of each from a moment on. Those of who is not among the groups
         (and is met for the first time) are taken from its past. Where this is interrupted, the devices it touched are
         judged again from the database."""
@@ -401,21 +421,34 @@ class LiveEngine:
         unmet = [identity for identity in identities if identity not in self._met]
         yield [identity for identity in identities if identity in self._met]
         start = 0
-        while start < len(unmet):
-            some = unmet[start : start + self._portion]
-            self._pasts = {identity: [] for identity in some}
-            self._journals = {identity: [] for identity in some}
-            since = {identity: self._first.get(identity) for identity in some}
-            past = self._ports.past(since)
-            self._cuts = set(self._ports.cut(since))
-            for reading in past:
+        following = self._read_ahead(unmet[: self._portion])
+        while following is not None:
+            past = following.result()
+            start += len(past.devices)
+            self._adapt(len(past.devices), len(past.readings))
+            following = self._read_ahead(unmet[start : start + self._portion])
+            self._pasts = {identity: [] for identity in past.devices}
+            self._journals = {identity: [] for identity in past.devices}
+            self._cuts = set(past.cut)
+            for reading in past.readings:
                 self._pasts[reading.device].append(reading)
-            for alarm in self._ports.journal(some):
+            for alarm in past.alarms:
                 self._journals[alarm.device].append(alarm)
-            self._met.update(some)
-            start += len(some)
-            self._adapt(len(some), len(past))
-            yield some
+            self._met.update(past.devices)
+            yield past.devices
+
+    def _read_ahead(self, devices: list[str]) -> Future[_Past] | None:
+        """Begin to read what devices are judged from, in a thread of its own: the server works while the portion
+        before is judged. What is judged meanwhile and not written is put on top of the journal by `_journal`."""
+        if not devices:
+            return None
+        since = {identity: self._first.get(identity) for identity in devices}
+        ports = self._ports
+
+        def read() -> _Past:
+            return _Past(devices, ports.past(since), ports.cut(since), ports.journal(devices))
+
+        return self._ahead.submit(read)
 
     def _adapt(self, devices: int, readings: int) -> None:
         """How much past a device has is not known beforehand: about as much as those before it."""
