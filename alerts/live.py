@@ -7,7 +7,7 @@ the journal does not depend on the order of arrival, judging something twice cha
 
 Where several processes share a database, one of them leads: it judges, the others wait to take its place.
 
-The engine itself is pure (`alerts.engine`); every access to the database is one of the `Ports`.
+The engine itself is pure (`alerts.engine`); every access to the database is one of the `alerts.ports`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from alerts.engine import Engine
 from alerts.occurrences import applied
-from devices.alarm import Alarm, AlarmChange, Announcement
-from devices.batch import Changed
+from alerts.ports import Announcer, Ports
+from devices.alarm import Alarm, AlarmChange
 from devices.errors import UnavailableError
 from devices.model import Device, Instant, Reading
 
@@ -64,30 +63,6 @@ _NONE: Mapping[str, list[Reading]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
-    """What this needs of the database; each may raise `UnavailableError`."""
-
-    devices: Callable[[Sequence[str]], Mapping[str, Device]]
-    past: Callable[[Mapping[str, Instant | None]], Sequence[Reading]]
-    """What devices are to be judged from; the instant is that of the first reading not judged yet, where known."""
-    cut: Callable[[Mapping[str, Instant | None]], Collection[str]]
-    """Of which devices `past`, asked the same, leaves out what a window would have held at its beginning."""
-    history_since: Callable[[Mapping[str, Instant]], Sequence[Reading]]
-    """The readings of several devices, of each from a moment of its own on."""
-    journal: Callable[[Sequence[str]], Sequence[Alarm]]
-    position: Callable[[], int]
-    changed: Callable[[int, Iterable[int]], Changed]
-    record: Callable[[Sequence[AlarmChange], int, Sequence[Announcement]], None]
-    lead: Callable[[], bool]
-    """Whether this process is the one that judges. Lost with the connection that holds it; `record` then refuses."""
-    mates: Callable[[str], Sequence[Device]] = lambda _: ()
-    """The devices of a site, for rules on groups."""
-    contact: Callable[[], Sequence[AlarmChange]] = tuple
-    """Judge who is heard of (`alerts.contact`), at this moment; what the journal lacks of that. Called in a thread of
-    its own."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Past:
     """What devices that are met for the first time are judged from."""
 
@@ -95,18 +70,6 @@ class _Past:
     readings: Sequence[Reading]
     cut: Collection[str]
     alarms: Sequence[Alarm]
-
-
-class Announcer(Protocol):
-    """Words what people are told."""
-
-    def compose(self, change: AlarmChange, device: Device) -> Announcement | None:
-        """The announcement of a change; None where nobody is told."""
-        ...
-
-    def told(self, announcements: Sequence[Announcement]) -> None:
-        """These are durable now, with their changes."""
-        ...
 
 
 class LiveEngine:

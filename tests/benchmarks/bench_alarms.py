@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from alerts.engine import Engine
-from alerts.live import LiveEngine, Ports
+from alerts.live import LiveEngine
 from alerts.notify import Notifier
+from alerts.ports import Ports
 from alerts.rulefiles import shipped_rules
 from alerts.rules import Rule
 from devices.alarm import AlarmChange, Announcement, ChangeKind

@@ -13,7 +13,8 @@ import pytest
 
 from alerts import live
 from alerts.engine import Engine
-from alerts.live import LiveEngine, Ports
+from alerts.live import LiveEngine
+from alerts.ports import Ports
 from alerts.rulefiles import shipped_rules
 from devices.alarm import AlarmChange
 from devices.batch import Batch, QuarantineRecord, UplinkRecord

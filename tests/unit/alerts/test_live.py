@@ -11,8 +11,9 @@ import pytest
 
 from alerts import live
 from alerts.engine import Engine, judge
-from alerts.live import LiveEngine, Ports
+from alerts.live import LiveEngine
 from alerts.occurrences import applied
+from alerts.ports import Ports
 from alerts.rulefiles import shipped_rules
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind
 from devices.batch import Changed, LoggedUplink
