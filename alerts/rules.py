@@ -29,8 +29,9 @@ from alerts.expression import (
     plain,
 )
 from alerts.functions import LONGEST_WINDOW, UNUSUAL
-from alerts.grammar import SetPoints, parse_condition, parse_feature, parse_setpoint
+from alerts.grammar import parse_condition, parse_feature, parse_setpoint
 from alerts.multivariate import MOST_FEATURES, Model
+from alerts.reader import SetPoints
 from alerts.selection import AppliesTo, Group, read
 from alerts.setpoints import Override, SetPoint, plain_numbers, unfit
 from devices.alarm import Priority

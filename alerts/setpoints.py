@@ -15,7 +15,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from alerts.expression import Number, Numeric
-from alerts.grammar import SetPoints, parse_setpoint
+from alerts.grammar import parse_setpoint
+from alerts.reader import SetPoints
 from alerts.selection import read
 from devices.document import DocumentModel, suggest
 from devices.model import Device, Instant, instant
