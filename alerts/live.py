@@ -66,7 +66,9 @@ _NONE: Mapping[str, list[Reading]] = MappingProxyType({})
 class _Past:
     """What devices that are met for the first time are judged from."""
 
-    devices: list[str]
+    identities: list[str]
+    devices: Mapping[str, Device]
+    """Those of them that were not known yet."""
     readings: Sequence[Reading]
     cut: Collection[str]
     alarms: Sequence[Alarm]
@@ -347,7 +349,8 @@ class LiveEngine:
         judged again from the database."""
         left = dict(since)
         try:
-            unknown = [identity for identity in left if identity not in self._devices]
+            # Of who is met for the first time the registry is asked with the past.
+            unknown = [identity for identity in left if identity in self._met and identity not in self._devices]
             if unknown:
                 self._devices.update(self._ports.devices(unknown))
             for identity, first in since.items():
@@ -387,29 +390,32 @@ class LiveEngine:
         following = self._read_ahead(unmet[: self._portion])
         while following is not None:
             past = following.result()
-            start += len(past.devices)
-            self._adapt(len(past.devices), len(past.readings))
+            start += len(past.identities)
+            self._adapt(len(past.identities), len(past.readings))
             following = self._read_ahead(unmet[start : start + self._portion])
-            self._pasts = {identity: [] for identity in past.devices}
-            self._journals = {identity: [] for identity in past.devices}
+            self._devices.update(past.devices)
+            self._pasts = {identity: [] for identity in past.identities}
+            self._journals = {identity: [] for identity in past.identities}
             self._cuts = set(past.cut)
             for reading in past.readings:
                 self._pasts[reading.device].append(reading)
             for alarm in past.alarms:
                 self._journals[alarm.device].append(alarm)
-            self._met.update(past.devices)
-            yield past.devices
+            self._met.update(past.identities)
+            yield past.identities
 
-    def _read_ahead(self, devices: list[str]) -> Future[_Past] | None:
+    def _read_ahead(self, identities: list[str]) -> Future[_Past] | None:
         """Begin to read what devices are judged from, in a thread of its own: the server works while the portion
         before is judged. What is judged meanwhile and not written is put on top of the journal by `_journal`."""
-        if not devices:
+        if not identities:
             return None
-        since = {identity: self._first.get(identity) for identity in devices}
+        since = {identity: self._first.get(identity) for identity in identities}
+        unknown = [identity for identity in identities if identity not in self._devices]
         ports = self._ports
 
         def read() -> _Past:
-            return _Past(devices, ports.past(since), ports.cut(since), ports.journal(devices))
+            known = ports.devices(unknown) if unknown else {}
+            return _Past(identities, known, ports.past(since), ports.cut(since), ports.journal(identities))
 
         return self._ahead.submit(read)
 
