@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from alerts.rules import Rule
 from alerts.setpoints import ENABLED, RuleOverride, SetPoint, unfit
 from devices.document import DocumentError, DocumentModel, Positions, load_yaml, suggest, validate
@@ -106,7 +108,11 @@ def assemble(documents: Iterable[RuleFile]) -> list[Rule]:
         wrong = list(_unfit(rules[name], placed_here))
         problems += wrong
         if not wrong:
-            rules[name] = _overridden(rules[name], [placed.override for placed in placed_here])
+            try:
+                rules[name] = _overridden(rules[name], [placed.override for placed in placed_here])
+            except ValidationError as error:  # as a condition that is too long with the switch in it
+                first = placed_here[0]
+                problems.append(f"{first.positions.locate(first.at)}: {name}: {error.errors()[0]['msg']}")
     if problems:
         raise DocumentError(problems)
     return list(rules.values())

@@ -131,6 +131,14 @@ def test_what_does_not_fit_is_an_error_with_its_place(text: str, message: str) -
     assert any(message in problem for problem in caught.value.problems)
 
 
+def test_a_condition_that_the_switch_makes_too_long_is_an_error_with_its_place() -> None:
+    long = " or ".join(f"temperature > {1000 + number}" for number in range(45))
+    own = rule(long).model_dump() | {"rule": NAME}
+    document = replace(read_rule_file(OFF, "a.yaml"), rules=[("b.yaml:1:7", Rule.model_validate(own))])
+    with pytest.raises(DocumentError, match=r"a\.yaml:1:1: .* characters; at most 1000 are taken"):
+        assemble([document])
+
+
 def test_no_rule_takes_the_place_of_a_shipped_one_in_silence() -> None:
     mine = rule("temperature > 5").model_dump() | {"rule": NAME}
     document = replace(
