@@ -1,4 +1,4 @@
-"""Where the limits of rules lie on one device, for trends that show them. Pure."""
+"""What set-points and limits of rules come to on one device, for trends and for people who ask. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from alerts.closures import calculation
 from alerts.expression import Feature, Numeric, Operand, operands
 from alerts.rules import Rule
+from alerts.setpoints import ENABLED
 from devices.alarm import Priority
 from devices.model import Device, Instant
 from devices.profile import Profile
@@ -42,6 +43,8 @@ def band_of(rule: Rule, device: Device, now: Instant) -> Band | None:
     leading = rule.parsed.leading
     if leading is None or not leading.is_ordered:
         return None
+    if ENABLED in rule.setpoints and setpoint_value(rule, ENABLED, device, now) == 0:
+        return None
     for read, other, operator in (
         (leading.left, leading.right, leading.operator),
         (leading.right, leading.left, _MIRRORED[leading.operator]),
@@ -55,6 +58,11 @@ def band_of(rule: Rule, device: Device, now: Instant) -> Band | None:
         assert isinstance(read, Operand | Feature)
         return Band(rule.rule, rule.title, rule.priority, metric, read.name, operator, limit)
     return None
+
+
+def setpoint_value(rule: Rule, name: str, device: Device, now: Instant) -> float | None:
+    """What a set-point of a rule is on a device at a moment; None where the nameplate lacks what it is made from."""
+    return _value(rule, _setpoint(rule, name, device, now), device, now)
 
 
 def _metric(node: Numeric) -> str | None:

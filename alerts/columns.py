@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alerts.closures import threshold_shift
-from alerts.evaluation import CompiledRule, Given, Plan, given
+from alerts.compiled import CompiledRule
+from alerts.evaluation import Given, Plan, given
 from alerts.expression import Arithmetic, Call, Comparison, Deadbands, Feature, Junction, Negative, Not, Number, Operand
 from alerts.expression import Numeric as Node
 from alerts.expression import Truth as Part

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from alerts.evaluation import CompiledRule, Plan, RuleState, active, sample_time
+from alerts.compiled import CompiledRule, RuleState, active
+from alerts.evaluation import Plan, sample_time
 from alerts.groups import VALID_INTERVALS, Groups, Mates, judge_watch
 from alerts.occurrences import difference
 from alerts.rules import Rule

@@ -7,7 +7,7 @@ the journal does not depend on the order of arrival, judging something twice cha
 
 Where several processes share a database, one of them leads: it judges, the others wait to take its place.
 
-The engine itself is pure (`alerts.engine`); every access to the database is one of the `Ports`.
+The engine itself is pure (`alerts.engine`); every access to the database is one of the `alerts.ports`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from alerts.engine import Engine
 from alerts.occurrences import applied
-from devices.alarm import Alarm, AlarmChange, Announcement
-from devices.batch import Changed
+from alerts.ports import Announcer, Ports
+from devices.alarm import Alarm, AlarmChange
 from devices.errors import UnavailableError
 from devices.model import Device, Instant, Reading
 
@@ -47,7 +47,9 @@ DEVICES_SECONDS = 30.0
 AT_ONCE = 1_000
 """Devices that are read from the database with one question, at the most."""
 PAST_AT_ONCE = 50_000
-"""Readings of the past that are held at a time, about: some 10 MB."""
+"""Readings of the past that are held at a time, about, and as many that are being read: some 10 MB each."""
+_PORTIONS_AT_ONCE = 8
+"""Portions that are judged in one go where nothing goes wrong, so that each but the first is read ahead."""
 CONTACT_SECONDS = 60.0
 """How often it is judged who is heard of; so long after a start the backlog has time to come in."""
 MATES_SHARE = 50
@@ -57,41 +59,19 @@ CONTACT_SHARE = 20
 SCAN_SECONDS = 1.0
 """How often the uplink log is asked for what did not come by hand-over."""
 
+_NONE: Mapping[str, list[Reading]] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
-class Ports:
-    """What this needs of the database; each may raise `UnavailableError`."""
+class _Past:
+    """What devices that are met for the first time are judged from."""
 
-    devices: Callable[[Sequence[str]], Mapping[str, Device]]
-    past: Callable[[Mapping[str, Instant | None]], Sequence[Reading]]
-    """What devices are to be judged from; the instant is that of the first reading not judged yet, where known."""
-    cut: Callable[[Mapping[str, Instant | None]], Collection[str]]
-    """Of which devices `past`, asked the same, leaves out what a window would have held at its beginning."""
-    history_since: Callable[[Mapping[str, Instant]], Sequence[Reading]]
-    """The readings of several devices, of each from a moment of its own on."""
-    journal: Callable[[Sequence[str]], Sequence[Alarm]]
-    position: Callable[[], int]
-    changed: Callable[[int, Iterable[int]], Changed]
-    record: Callable[[Sequence[AlarmChange], int, Sequence[Announcement]], None]
-    lead: Callable[[], bool]
-    """Whether this process is the one that judges. Lost with the connection that holds it; `record` then refuses."""
-    mates: Callable[[str], Sequence[Device]] = lambda _: ()
-    """The devices of a site, for rules on groups."""
-    contact: Callable[[], Sequence[AlarmChange]] = tuple
-    """Judge who is heard of (`alerts.contact`), at this moment; what the journal lacks of that. Called in a thread of
-    its own."""
-
-
-class Announcer(Protocol):
-    """Words what people are told."""
-
-    def compose(self, change: AlarmChange, device: Device) -> Announcement | None:
-        """The announcement of a change; None where nobody is told."""
-        ...
-
-    def told(self, announcements: Sequence[Announcement]) -> None:
-        """These are durable now, with their changes."""
-        ...
+    identities: list[str]
+    devices: Mapping[str, Device]
+    """Those of them that were not known yet."""
+    readings: Sequence[Reading]
+    cut: Collection[str]
+    alarms: Sequence[Alarm]
 
 
 class LiveEngine:
@@ -136,6 +116,7 @@ class LiveEngine:
         self._contact_pause = CONTACT_SECONDS
         self._beside = ThreadPoolExecutor(1, "contact")
         self._contact: Future[Sequence[AlarmChange]] | None = None
+        self._ahead = ThreadPoolExecutor(1, "engine past")
         self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -149,7 +130,8 @@ class LiveEngine:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
-        self._beside.shutdown(wait=False, cancel_futures=True)
+        for beside in (self._beside, self._ahead):
+            beside.shutdown(wait=False, cancel_futures=True)
 
     def exchange(self, engine: Engine, taken: Callable[[], None]) -> None:
         """Judge by another engine (other rules) from the next batch on; `taken` is called in the engine's thread when
@@ -314,24 +296,31 @@ class LiveEngine:
         """Judge what is stored of devices, of each from a moment on: many devices with one question, and one by one
         where that meets a defect, so that it keeps no other device from being judged."""
         left = dict(since)
-        identities = list(since)
-        start = 0
-        while start < len(identities):
-            some = {identity: since[identity] for identity in identities[start : start + self._portion]}
-            start += len(some)
-            try:
-                found = self._ports.history_since(some)
-                self._adapt(len(some), len(found))
-                self._apply(found)
-            except UnavailableError:
-                self._remember(left)
-                raise
-            except Exception:
+        for identities, judge, portions in (
+            ([identity for identity in since if identity in self._met], self._judge_stored, 1),
+            # Of who is met for the first time the past is read anyway, and this is part of it.
+            ([identity for identity in since if identity not in self._met], self._judge_from, _PORTIONS_AT_ONCE),
+        ):
+            start = 0
+            while start < len(identities):
+                some = {identity: since[identity] for identity in identities[start : start + portions * self._portion]}
+                start += len(some)
+                try:
+                    judge(some)
+                except UnavailableError:
+                    self._remember(left)
+                    raise
+                except Exception:
+                    for identity in some:
+                        self._again.pop(identity, None)
+                    self._one_by_one(some, left)
                 for identity in some:
-                    self._again.pop(identity, None)
-                self._one_by_one(some, left)
-            for identity in some:
-                left.pop(identity, None)
+                    left.pop(identity, None)
+
+    def _judge_stored(self, since: Mapping[str, Instant]) -> None:
+        found = self._ports.history_since(since)
+        self._adapt(len(since), len(found))
+        self._apply(found)
 
     def _one_by_one(self, since: Mapping[str, Instant], left: dict[str, Instant]) -> None:
         for identity, first in since.items():
@@ -348,19 +337,32 @@ class LiveEngine:
             left.pop(identity, None)
 
     def _apply(self, readings: Sequence[Reading]) -> None:
-        """Run the engine; where that is interrupted, the devices it touched are judged again from the database."""
-        left: dict[str, list[Reading]] = {}
+        """Run the engine with some readings."""
+        groups: dict[str, list[Reading]] = {}
         for reading in readings:
-            left.setdefault(reading.device, []).append(reading)
+            groups.setdefault(reading.device, []).append(reading)
+        self._judge_from({identity: min(r.measured_at for r in group) for identity, group in groups.items()}, groups)
+
+    def _judge_from(self, since: Mapping[str, Instant], groups: Mapping[str, list[Reading]] = _NONE) -> None:
+        """Run the engine with the readings of devices, of each from a moment on. Those of who is not among the groups
+        (and is met for the first time) are taken from its past. Where this is interrupted, the devices it touched are
+        judged again from the database."""
+        left = dict(since)
         try:
-            unknown = [identity for identity in left if identity not in self._devices]
+            # Of who is met for the first time the registry is asked with the past.
+            unknown = [identity for identity in left if identity in self._met and identity not in self._devices]
             if unknown:
                 self._devices.update(self._ports.devices(unknown))
-            for identity, group in left.items():
-                first = min(reading.measured_at for reading in group)
+            for identity, first in since.items():
                 self._first[identity] = min(first, self._unjudged.get(identity, first))
-            for identities in self._portions(left):
-                part = [reading for identity in identities for reading in left[identity]]
+            for identities in self._portions(since):
+                part: list[Reading] = []
+                for identity in identities:
+                    group = groups.get(identity)
+                    if group is None:
+                        first = since[identity]
+                        group = [reading for reading in self._pasts[identity] if reading[2] >= first]
+                    part += group
                 changes = self._engine.apply(
                     part, self._devices, self._history, self._journal, self._is_cut, self._of_site
                 )
@@ -370,7 +372,7 @@ class LiveEngine:
                     del left[identity]
         except BaseException:
             self._met -= left.keys()  # the engine has forgotten these devices
-            self._remember({identity: min(r.measured_at for r in group) for identity, group in left.items()})
+            self._remember(left)
             raise
         finally:
             self._pasts.clear()
@@ -385,21 +387,37 @@ class LiveEngine:
         unmet = [identity for identity in identities if identity not in self._met]
         yield [identity for identity in identities if identity in self._met]
         start = 0
-        while start < len(unmet):
-            some = unmet[start : start + self._portion]
-            self._pasts = {identity: [] for identity in some}
-            self._journals = {identity: [] for identity in some}
-            since = {identity: self._first.get(identity) for identity in some}
-            past = self._ports.past(since)
-            self._cuts = set(self._ports.cut(since))
-            for reading in past:
+        following = self._read_ahead(unmet[: self._portion])
+        while following is not None:
+            past = following.result()
+            start += len(past.identities)
+            self._adapt(len(past.identities), len(past.readings))
+            following = self._read_ahead(unmet[start : start + self._portion])
+            self._devices.update(past.devices)
+            self._pasts = {identity: [] for identity in past.identities}
+            self._journals = {identity: [] for identity in past.identities}
+            self._cuts = set(past.cut)
+            for reading in past.readings:
                 self._pasts[reading.device].append(reading)
-            for alarm in self._ports.journal(some):
+            for alarm in past.alarms:
                 self._journals[alarm.device].append(alarm)
-            self._met.update(some)
-            start += len(some)
-            self._adapt(len(some), len(past))
-            yield some
+            self._met.update(past.identities)
+            yield past.identities
+
+    def _read_ahead(self, identities: list[str]) -> Future[_Past] | None:
+        """Begin to read what devices are judged from, in a thread of its own: the server works while the portion
+        before is judged. What is judged meanwhile and not written is put on top of the journal by `_journal`."""
+        if not identities:
+            return None
+        since = {identity: self._first.get(identity) for identity in identities}
+        unknown = [identity for identity in identities if identity not in self._devices]
+        ports = self._ports
+
+        def read() -> _Past:
+            known = ports.devices(unknown) if unknown else {}
+            return _Past(identities, known, ports.past(since), ports.cut(since), ports.journal(identities))
+
+        return self._ahead.submit(read)
 
     def _adapt(self, devices: int, readings: int) -> None:
         """How much past a device has is not known beforehand: about as much as those before it."""

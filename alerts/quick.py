@@ -44,7 +44,7 @@ _OPERATORS = {"<", "<=", ">", ">=", "==", "!="}
 
 
 class Checked(Protocol):
-    """What is asked of a compiled rule (`alerts.evaluation.CompiledRule`)."""
+    """What is asked of a compiled rule (`alerts.compiled.CompiledRule`)."""
 
     index: int
     validity: Instant

@@ -1,24 +1,21 @@
-"""What a rule is, and how rules are read from YAML. The condition language is `alerts.expression`.
+"""What a rule is, and everything that can be wrong with one. Pure.
 
-The shipped rules are `alerts/library/*.yaml`. Everything that can be wrong with a rule is found when it is loaded, with
-file, line and column; a document with one bad rule gives none.
+The condition language is `alerts.expression`, set-points and their overrides are `alerts.setpoints`, the files that
+rules stand in are `alerts.rulefiles`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
+from collections.abc import Collection, Mapping
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from functools import cached_property, partial
-from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
+from alerts.contradictions import contradiction
 from alerts.expression import (
     Condition,
     Deadbands,
@@ -32,36 +29,25 @@ from alerts.expression import (
     plain,
 )
 from alerts.functions import LONGEST_WINDOW, UNUSUAL
-from alerts.grammar import SetPoints, parse_condition, parse_feature, parse_setpoint
+from alerts.grammar import parse_condition, parse_feature, parse_setpoint
 from alerts.multivariate import MOST_FEATURES, Model
+from alerts.reader import SetPoints
 from alerts.selection import AppliesTo, Group, read
+from alerts.setpoints import Override, SetPoint, plain_numbers, unfit
 from devices.alarm import Priority
-from devices.document import DocumentError, DocumentModel, Positions, load_yaml, suggest, validate
+from devices.document import DocumentModel, suggest
 from devices.duration import Duration, format_duration
 from devices.metrics import CATALOGUE
-from devices.model import Device, Instant, instant
+from devices.model import Device, Instant
 from devices.profile import Profile
 
 SEVERITIES = {Priority.LOW: (1, 333), Priority.MEDIUM: (334, 666), Priority.HIGH: (667, 1000)}
 """The band of OPC UA severities that each priority stands for (OPC UA Part 9, per standard, unverified)."""
 
-TESTS = ".test.yaml"
-"""How the names of files end that hold rules' unit tests (`alerts.ruletests`) beside the rules."""
-
 MESSAGE_FIELDS = ("value", "limit", "unit", "features")
 """What a message may insert: the leading metric's value and limit when the alarm was raised, their unit, and for a rule
 with a model which features made it call."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
-
-
-def _instant(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value  # a model that is read again
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ValueError("write an instant with its zone, as in 2026-11-23T08:00:00Z")
-    return instant(value)
 
 
 class AlarmClass(StrEnum):
@@ -76,51 +62,8 @@ class AlarmClass(StrEnum):
     """The device itself: its battery, its radio, its sensors."""
 
 
-class SetPoint(DocumentModel):
-    """A threshold by name: a number, a quantity (`6.4 mm/s`), or numbers and design.<name> (`0.9 * design.pn`)."""
-
-    value: float | str
-    description: str = ""
-
-    @field_validator("value", mode="after")
-    @classmethod
-    def _value_fits(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and not math.isfinite(value):
-            raise ValueError("a set-point is a finite number")
-        read(parse_setpoint, value)
-        return value
-
-
-class Override(DocumentModel):
-    """Other set-points for some devices from a moment on. The past keeps what was valid then."""
-
-    devices: tuple[str, ...] = Field(default=(), description="Identities")
-    tag: str | None = Field(default=None, description="A pattern for the tag, as in P-1*")
-    site: str | None = None
-    setpoints: dict[str, float | str] = Field(min_length=1)
-    valid_from: Annotated[Instant, BeforeValidator(_instant, json_schema_input_type=str)] = Field(
-        description="An instant with its zone, as in 2026-11-23T08:00:00Z"
-    )
-    reason: str = Field(min_length=1, description="Why, for whoever asks later")
-
-    @field_validator("setpoints", mode="after")
-    @classmethod
-    def _setpoints_fit(cls, setpoints: dict[str, float | str]) -> dict[str, float | str]:
-        for value in setpoints.values():
-            read(parse_setpoint, value)
-        return setpoints
-
-    def covers(self, device: Device) -> bool:
-        """Whether it is for this device."""
-        return (
-            (not self.devices or device.identity in self.devices)
-            and (self.tag is None or fnmatchcase(device.tag, self.tag))
-            and (self.site is None or device.site == self.site)
-        )
-
-    def setpoint(self, name: str) -> Numeric:
-        """The set-point as a tree."""
-        return parse_setpoint(self.setpoints[name])[0]
+def _setpoint(value: object) -> object:
+    return value if isinstance(value, Mapping | SetPoint) else {"value": value}
 
 
 class Guidance(DocumentModel):
@@ -146,10 +89,6 @@ def _deadband(value: object) -> object:
         if not math.isfinite(number) or number < 0:
             raise ValueError(f"{where}a deadband is a finite number, 0 or more")
     return value
-
-
-def _setpoint(value: object) -> object:
-    return value if isinstance(value, Mapping | SetPoint) else {"value": value}
 
 
 class Rule(DocumentModel):
@@ -236,12 +175,8 @@ class Rule(DocumentModel):
     def _overrides_fit(cls, overrides: tuple[Override, ...], info: ValidationInfo) -> tuple[Override, ...]:
         known = _units(info.data.get("setpoints", {}))
         for override in overrides:
-            for name, value in override.setpoints.items():
-                if name not in known:
-                    raise ValueError(f"the rule has no set-point ‘{name}’{suggest(name, list(known))}")
-                unit = parse_setpoint(value)[1]
-                if None not in (unit, known[name]) and unit != known[name]:
-                    raise ValueError(f"the set-point ‘{name}’ is in {known[name]}, not {unit}")
+            for _, why in unfit(override, known):
+                raise ValueError(why)
         return tuple(sorted(overrides, key=lambda override: override.valid_from))
 
     @field_validator("condition", mode="after")
@@ -269,6 +204,14 @@ class Rule(DocumentModel):
             for name in info.data["setpoints"]:
                 if f"setpoint.{name}" not in named:
                     raise ValueError(f"the set-point ‘{name}’ is not in the condition: write setpoint.{name}")
+            values = {name: setpoint.value for name, setpoint in info.data["setpoints"].items()}
+            why = contradiction(condition.root, plain_numbers(values))
+            if why is not None:
+                raise ValueError(why)
+            for override in info.data.get("overrides", ()):
+                why = contradiction(condition.root, plain_numbers(values | override.setpoints))
+                if why is not None:
+                    raise ValueError(f"with the set-points for {override.who} {why}")
         return text
 
     @field_validator("deadband", mode="after")
@@ -344,6 +287,11 @@ class Rule(DocumentModel):
         """The condition as a tree."""
         return parse_condition(self.condition, _units(self.setpoints), _roles(self.group), self.features, self.model)
 
+    @property
+    def setpoint_units(self) -> SetPoints:
+        """The set-points, each with its unit (None fits all)."""
+        return _units(self.setpoints)
+
     @cached_property
     def given(self) -> tuple[Read, ...]:
         """Everything of the nameplate that the condition and its set-points need."""
@@ -351,6 +299,12 @@ class Rule(DocumentModel):
         trees += [override.setpoint(name) for override in self.overrides for name in override.setpoints]
         found = [o for o in self.parsed.operands if o.name.startswith("design.")]
         return tuple(dict.fromkeys([*found, *(o for tree in trees for o in operands(tree))]))
+
+    def contradiction(self, override: Override | None = None, sampling: Instant | None = None) -> str | None:
+        """Why the condition can never be true, or never false, with the rule's set-points and those of an override."""
+        values = {name: setpoint.value for name, setpoint in self.setpoints.items()}
+        values |= {} if override is None else override.setpoints
+        return contradiction(self.parsed.root, plain_numbers(values), sampling)
 
     def setpoint(self, name: str) -> Numeric:
         """A set-point as a tree."""
@@ -438,84 +392,3 @@ def _roles(group: Group | None) -> dict[str, bool]:
 
 def _readable(value: float | None) -> str:
     return "?" if value is None else f"{float(f'{value:.4g}'):.12g}"
-
-
-Models = Callable[[str], str | None]
-"""The text of a model's file by its name; None where the rule is to be read without it."""
-
-
-def load_rules(text: str, source: str, models: Models = lambda _: None) -> list[Rule]:
-    """The rules of a document, which holds one or a list of them.
-
-    `DocumentError` with every problem of every rule; a name may stand once.
-    """
-    root, positions = load_yaml(text, source)
-    _put_models(root, positions, models)
-    if isinstance(root, Mapping):
-        return [validate(root, positions, Rule)]
-    if not isinstance(root, list) or not root:
-        raise DocumentError([f"{source}:1:1: a document holds one rule (a mapping) or a list of rules"])
-    rules: list[Rule] = []
-    problems: list[str] = []
-    for number, entry in enumerate(root):
-        try:
-            rules.append(validate(entry, positions, Rule, at=(number,)))
-        except DocumentError as error:
-            problems += error.problems
-    problems += _repeated(root, positions)
-    if problems:
-        raise DocumentError(problems)
-    return rules
-
-
-def _put_models(root: Any, positions: Positions, models: Models) -> None:
-    """In each rule its model in place of the name of the model's file."""
-    entries: list[tuple[Any, list[str | int]]] = [(root, [])]
-    if isinstance(root, list):
-        entries = [(entry, [number]) for number, entry in enumerate(root)]
-    for entry, path in entries:
-        name = entry.get("model") if isinstance(entry, Mapping) else None
-        if not isinstance(entry, dict) or not isinstance(name, str):
-            continue
-        where = positions.locate([*path, "model"])
-        try:
-            text = models(name)
-            entry["model"] = None if text is None else json.loads(text)
-        except (OSError, ValueError) as error:
-            raise DocumentError([f"{where}: {error}; headworks rules learn writes a rule's model"]) from None
-
-
-def shipped_rules() -> list[Rule]:
-    """The rules that come with Headworks, by name."""
-    found: dict[str, Rule] = {}
-    for entry in sorted(files("alerts").joinpath("library").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".yaml") and not entry.name.endswith(TESTS):
-            for rule in load_rules(entry.read_text(encoding="utf-8"), entry.name):
-                if rule.rule in found:
-                    raise DocumentError([f"{entry.name}: the rule ‘{rule.rule}’ exists twice"])
-                found[rule.rule] = rule
-    return sorted(found.values(), key=lambda rule: rule.rule)
-
-
-def json_schema() -> str:
-    """The JSON Schema of a rule file, as `alerts/rule.schema.json` holds it."""
-    schema = Rule.model_json_schema()
-    definitions = schema.pop("$defs")
-    whole = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Headworks alarm rules",
-        "anyOf": [{"$ref": "#/$defs/Rule"}, {"type": "array", "items": {"$ref": "#/$defs/Rule"}, "minItems": 1}],
-        "$defs": definitions | {"Rule": schema},
-    }
-    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-
-
-def _repeated(root: list[Any], positions: Positions) -> list[str]:
-    seen: set[object] = set()
-    problems: list[str] = []
-    for number, entry in enumerate(root):
-        name = entry.get("rule") if isinstance(entry, Mapping) else None
-        if isinstance(name, str) and name in seen:
-            problems.append(f"{positions.locate((number, 'rule'))}: the rule ‘{name}’ exists twice in this document")
-        seen.add(name if isinstance(name, str) else None)
-    return problems

@@ -12,7 +12,8 @@ from math import isnan, nan
 from sys import byteorder
 from typing import NamedTuple
 
-from alerts.evaluation import NEVER, Failed, Given, Plan, RuleState, given
+from alerts.compiled import Failed, RuleState
+from alerts.evaluation import NEVER, Given, Plan, given
 from devices.alarm import Alarm
 from devices.model import MINUTE, Device, Instant, Quality, Reading
 

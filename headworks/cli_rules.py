@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +11,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alerts.bands import setpoint_value
 from alerts.expression import plain
 from alerts.learning import learn as teach
-from alerts.rules import TESTS, Rule, json_schema
+from alerts.rulefiles import TESTS, json_schema, shipped_rules
+from alerts.rules import Rule
 from alerts.ruletests import RuleTests, load_tests, run
 from devices.document import DocumentError, suggest
 from devices.duration import format_duration
-from devices.model import moment
+from devices.model import DAY, Device, Instant, moment
 from devices.profile import Profile
 from headworks import clock
 from headworks.cli_backtest import parse_moment
@@ -51,7 +53,11 @@ def check(path: Files = None) -> None:
     unknown = [f"{rule.rule}: {why}" for rule in rules for why in _unknown_profiles(rule, profiles)]
     if unknown:
         raise DocumentError(unknown)
-    typer.echo(f"{len(rules)} {'rule is' if len(rules) == 1 else 'rules are'} valid")
+    for note in _notes(rules, profiles.values(), settings.keep_readings_days * DAY):
+        typer.echo(f"note: {note}", err=True)
+    overridden = sum(1 for rule in rules if rule.overrides)
+    told = f", {overridden} of them with overrides" if overridden else ""
+    typer.echo(f"{len(rules)} {'rule is' if len(rules) == 1 else 'rules are'} valid{told}")
 
 
 def _unknown_profiles(rule: Rule, profiles: Mapping[str, Profile]) -> Iterator[str]:
@@ -62,26 +68,79 @@ def _unknown_profiles(rule: Rule, profiles: Mapping[str, Profile]) -> Iterator[s
             yield f"there is no profile ‘{name}’{suggest(name, list(profiles))}; `headworks profiles list` shows them"
 
 
+def _notes(rules: Sequence[Rule], profiles: Collection[Profile], kept: Instant) -> Iterator[str]:
+    """What contradicts how devices of the installed types sample, or how long readings are kept (0 is for ever)."""
+    for rule in rules:
+        longest = max((feature.window for feature in rule.parsed.features), default=0)
+        if 0 < kept < longest:
+            yield (
+                f"{rule.rule}: its window of {format_duration(longest)} is longer than readings are kept"
+                f" ({format_duration(kept)}); raise HEADWORKS_KEEP_READINGS_DAYS"
+            )
+        chosen = rule.applies_to
+        fitting = [
+            profile
+            for profile in profiles
+            if chosen.kind in (None, profile.kind)
+            and (not chosen.profiles or profile.profile in chosen.profiles)
+            and profile.metrics.keys() >= set(rule.parsed.metrics)
+        ]
+        if not fitting:
+            continue
+        fastest = min(profile.reporting.sampling for profile in fitting)
+        contrary = rule.contradiction(sampling=fastest)
+        if contrary is not None:
+            yield f"{rule.rule}: where a sample is taken every {format_duration(fastest)}, {contrary}"
+        if rule.validity is not None and rule.validity < fastest and rule.on_delay > rule.validity:
+            samples = -(-rule.on_delay // rule.validity) + 1
+            yield (
+                f"{rule.rule}: a value stands for {format_duration(rule.validity)}, and the next one comes after"
+                f" {format_duration(fastest)}, so that the on-delay of {format_duration(rule.on_delay)} takes {samples}"
+                f" samples ({format_duration((samples - 1) * fastest)}); give a longer validity or a shorter on-delay"
+            )
+
+
 @app.command("list")
 def list_(path: Files = None) -> None:
-    """List the rules with their conditions."""
+    """List the rules with their conditions, and where they have other set-points."""
+    rules = load_rule_files(path or load_settings().rules)
     table = Table("rule", "priority", "condition", "on-delay", "off-delay", box=None, pad_edge=False)
-    for rule in load_rule_files(path or load_settings().rules):
+    if any(rule.overrides for rule in rules):
+        table.add_column("overrides")
+    for rule in rules:
         delays = format_duration(rule.on_delay), format_duration(rule.off_delay)
-        table.add_row(rule.rule, rule.priority.value, " ".join(rule.condition.split()), *delays)
+        over = [f"{one.what} for {one.who} since {_instant(one.valid_from)}" for one in rule.overrides]
+        table.add_row(rule.rule, rule.priority.value, " ".join(rule.condition.split()), *delays, "; ".join(over))
     Console(highlight=False).print(table)
 
 
 @app.command()
-def explain(name: str, path: Files = None) -> None:
+def explain(
+    name: str,
+    path: Files = None,
+    device: Annotated[str | None, typer.Option(help="Tag or identity: which set-points hold there")] = None,
+) -> None:
     """Explain one rule: what it is for, what it reads, its set-points, and what to do when it calls."""
     rules = load_rule_files(path or load_settings().rules)
     rule = next((rule for rule in rules if rule.rule == name), None)
     if rule is None:
         typer.echo(f"headworks: there is no rule {name!r}{suggest(name, [rule.rule for rule in rules])}", err=True)
         raise typer.Exit(1)
-    for label, text in _lines(rule):
+    found = None if device is None else _registered(device)
+    for label, text in _lines(rule, found, clock.now()):
         out.print(f"{label:13}{text}", markup=False)
+
+
+def _registered(name: str) -> Device:
+    """The device with a tag or identity."""
+    with connect(database_url(load_settings()), application="headworks rules explain") as connection:
+        known = [entry.device for entry in registry.all_devices(connection)]
+    fitting = [one for one in known if name in (one.identity, one.tag)]
+    if len(fitting) != 1:
+        why = "several devices have the tag" if fitting else "there is no device"
+        typer.echo(f"headworks: {why} {name!r}; give an identity: `headworks devices list` shows them", err=True)
+        raise typer.Exit(1)
+    return fitting[0]
 
 
 @app.command()
@@ -109,7 +168,9 @@ def test(
     for outcome in failed:
         for problem in outcome.problems:
             typer.echo(f"{outcome.rule}: {outcome.test}: {problem}", err=True)
-    untested = sorted(set(known) - {one.rule for one in tests})
+    # Those that are included have their tests where they come from.
+    elsewhere = {one.rule for one in shipped_rules()} if path is not None else set()
+    untested = sorted(set(known) - elsewhere - {one.rule for one in tests})
     if rule is None and untested:
         typer.echo(f"without a test: {', '.join(untested)}")
     typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} tests of {len(tests)} rules passed")
@@ -182,7 +243,12 @@ def _tests(path: Path | None) -> Iterator[RuleTests]:
         raise DocumentError(problems)
 
 
-def _lines(rule: Rule) -> Iterator[tuple[str, str]]:
+def _instant(at: Instant) -> str:
+    return moment(at).isoformat().replace("+00:00", "Z")
+
+
+def _lines(rule: Rule, device: Device | None, now: Instant) -> Iterator[tuple[str, str]]:
+    """What is to be said of a rule; of its overrides, where a device is given, only those that are for it."""
     condition = rule.parsed
     chosen = rule.applies_to.model_dump(mode="json", exclude_defaults=True)
     group = rule.group
@@ -210,9 +276,17 @@ def _lines(rule: Rule) -> Iterator[tuple[str, str]]:
     for name, setpoint in rule.setpoints.items():
         yield "set-point", f"{name} = {setpoint.value}{f'  ({setpoint.description})' if setpoint.description else ''}"
     for override in rule.overrides:
-        values = ", ".join(f"{name} = {value}" for name, value in override.setpoints.items())
-        who = ", ".join([*override.devices, *(text for text in (override.tag, override.site) if text)]) or "all"
-        yield "override", f"{values} for {who} from {moment(override.valid_from).isoformat()}: {override.reason}"
+        if device is not None and not override.covers(device):
+            continue
+        yield (
+            "override",
+            f"{override.what} for {override.who} from {_instant(override.valid_from)}: {override.reason}",
+        )
+    if device is not None:
+        for name in rule.setpoints:
+            value = setpoint_value(rule, name, device, now)
+            told = "unknown: its nameplate lacks what that is made from" if value is None else f"{value:.6g}"
+            yield "holds now", f"{name} = {told} on {device.tag or device.identity}"
     if rule.deadbands:
         yield "deadband", ", ".join(f"{name} {width:g}" for name, width in rule.deadbands.items())
     yield "delays", f"on {format_duration(rule.on_delay)}, off {format_duration(rule.off_delay)}"

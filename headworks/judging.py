@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from alerts import contact
-from alerts.live import Ports
+from alerts.ports import Ports
 from alerts.rules import Rule
 from devices.alarm import Alarm, AlarmChange, AlarmDefinition, Announcement
 from devices.batch import Changed

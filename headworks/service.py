@@ -19,7 +19,8 @@ import structlog
 
 from alerts.engine import Engine
 from alerts.live import LiveEngine
-from alerts.rules import TESTS, Rule, load_rules, shipped_rules
+from alerts.rulefiles import TESTS, RuleFile, assemble, read_rule_file, shipped_rules
+from alerts.rules import Rule
 from devices.batch import Batch, Committed
 from devices.document import DocumentError
 from devices.errors import UnavailableError
@@ -69,7 +70,8 @@ def prepare(database_url: str) -> Server:
 
 
 def load_rule_files(path: Path | None, *, with_models: bool = True) -> list[Rule]:
-    """The rules of a file, or of all YAML files of a folder; the shipped ones where none is named.
+    """The rules of a file, or of all YAML files of a folder, with the shipped ones where a file includes them; the
+    shipped ones where none is named.
 
     Models stand in files beside their rules; without them rules are what `rules learn` begins with. `DocumentError`
     where any is not valid: rules are taken all or not at all.
@@ -79,22 +81,19 @@ def load_rule_files(path: Path | None, *, with_models: bool = True) -> list[Rule
     files = sorted(f for f in path.rglob("*.yaml") if not f.name.endswith(TESTS)) if path.is_dir() else [path]
     if not files:
         raise DocumentError([f"{path}: there is no *.yaml file in this folder"])
-    rules: dict[str, Rule] = {}
+    documents: list[RuleFile] = []
     problems: list[str] = []
     for file in files:
         try:
             beside = partial(_model, file.parent) if with_models else (lambda _: None)
-            for rule in load_rules(file.read_text("utf-8"), str(file), beside):
-                if rule.rule in rules:
-                    problems.append(f"{file}: the rule ‘{rule.rule}’ exists already")
-                rules[rule.rule] = rule
+            documents.append(read_rule_file(file.read_text("utf-8"), str(file), beside))
         except DocumentError as error:
             problems += error.problems
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"{file}: {error}")
     if problems:
         raise DocumentError(problems)
-    return list(rules.values())
+    return assemble(documents)
 
 
 def _model(folder: Path, name: str) -> str:

@@ -165,7 +165,8 @@ class Settings(BaseSettings):
         default="UTC", description="Of sites that have none of their own (`headworks sites set`), as Asia/Shanghai"
     )
     rules: Path | None = Field(
-        default=None, description="A file or folder of alarm rules, in place of the shipped ones"
+        default=None,
+        description="A file or folder of alarm rules, in place of the shipped ones unless it includes them",
     )
     profiles: Path | None = Field(
         default=None, description="A file or folder of device profiles, beside the shipped ones"

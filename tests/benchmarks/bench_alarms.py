@@ -14,9 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from alerts.engine import Engine
-from alerts.live import LiveEngine, Ports
+from alerts.live import LiveEngine
 from alerts.notify import Notifier
-from alerts.rules import Rule, shipped_rules
+from alerts.ports import Ports
+from alerts.rulefiles import shipped_rules
+from alerts.rules import Rule
 from devices.alarm import AlarmChange, Announcement, ChangeKind
 from devices.batch import Batch, Committed, UplinkRecord
 from devices.codecs.senml import encode_cbor
@@ -24,6 +26,7 @@ from devices.model import MINUTE, SECOND, ContentFormat, Device, Instant, Measur
 from devices.profile import shipped_profiles
 from headworks import clock, contacts
 from headworks.judging import Journal
+from headworks.run import spare_collector
 from headworks.session import Session
 from ingest.directory import Directory
 from ingest.pipeline import Pipeline
@@ -169,6 +172,7 @@ def _start(url: str) -> list[Figure]:
         fleet = [Device(f"urn:dev:start:{n}", "centrifugal-pump", site="start") for n in range(FLEET)]
         register(connection, fleet, _PROFILES)
     _say(url, fleet)
+    spare_collector()  # as every platform does
     # Nothing of the fleet is judged yet: the most that a start can find.
     behind = _Bench(url)
     catching_up = behind.start()

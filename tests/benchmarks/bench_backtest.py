@@ -9,7 +9,8 @@ import sys
 import time
 
 from alerts.backtest import Backtest
-from alerts.rules import Rule, shipped_rules
+from alerts.rulefiles import shipped_rules
+from alerts.rules import Rule
 from devices.model import DAY, MINUTE, Device, Instant, moment
 from devices.profile import shipped_profiles
 from headworks import backtesting

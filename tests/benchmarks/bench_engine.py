@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from alerts.engine import Engine
-from alerts.rules import Rule, shipped_rules
+from alerts.rulefiles import shipped_rules
+from alerts.rules import Rule
 from devices.alarm import Alarm
 from devices.model import MINUTE, Device, Instant, Reading
 from devices.profile import Kind, shipped_profiles
@@ -116,7 +117,9 @@ def _rules() -> list[Rule]:
     shipped = shipped_rules()
     simple = next(rule for rule in shipped if rule.rule == "battery-low")
     more = [
-        Rule.model_validate(simple.model_dump() | {"rule": f"more-{n}", "condition": text, "deadband": 0.01})
+        Rule.model_validate(
+            simple.model_dump() | {"rule": f"more-{n}", "condition": text, "deadband": 0.01, "setpoints": {}}
+        )
         for n, text in enumerate(_CONDITIONS)
     ]
     return [*shipped, *more]

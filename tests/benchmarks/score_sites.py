@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from alerts.backtest import occurrences, ranges_of, worth_judging
 from alerts.groups import compose, judge_group
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from devices.alarm import Alarm
 from devices.model import DAY, HOUR, MINUTE, Device, Measurement, Reading, Report, instant
 from devices.normalize import normalize

@@ -25,7 +25,8 @@ from typing import NamedTuple
 from alerts.groups import compose, judge_group
 from alerts.learning import features_of
 from alerts.multivariate import Model, Period, fit
-from alerts.rules import Rule, load_rules
+from alerts.rulefiles import load_rules
+from alerts.rules import Rule
 from devices.model import HOUR, MINUTE, SECOND, Device, Instant, Reading, Report
 from devices.normalize import normalize
 from devices.profile import shipped_profiles

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alerts.announcement import Event, idempotency_key, render
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from deploy.provision import provision
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind
 from devices.model import SECOND, Device

@@ -9,7 +9,7 @@ import psycopg
 
 from alerts.contact import definitions
 from alerts.engine import Engine
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from devices.model import DAY, HOUR, Instant, Reading, Transport, Uplink
 from devices.profile import shipped_profiles
 from headworks.demo import PLACES

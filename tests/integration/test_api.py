@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from typer.testing import CliRunner
 
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority
 from devices.batch import Batch, QuarantineRecord, UplinkRecord
 from devices.model import DAY, HOUR, MINUTE, SECOND, Instant, Quality, Reading, Reason, Transport, Uplink

@@ -100,6 +100,34 @@ def test_the_difference_of_two_sets_of_rules_is_printed(url: str, tmp_path: Path
     assert len(journal["gained"]) == 1
 
 
+def test_a_backtest_judges_the_past_by_the_set_points_that_were_valid_then(url: str, tmp_path: Path) -> None:
+    """85 degC from T0+10 on is above the shipped 82, and within what holds for this pump from T0+14 on."""
+    ours, shipped = tmp_path / "ours.yaml", tmp_path / "shipped.yaml"
+    shipped.write_text("include: shipped\n", "utf-8")
+    ours.write_text(
+        f"""
+- include: shipped
+- override: bearing-temperature-high
+  tag: P-1*
+  setpoints: {{high: 90 Cel}}
+  valid_from: {moment(T0 + 14 * MINUTE).isoformat()}
+  reason: new bearings
+""",
+        "utf-8",
+    )
+    period = ["--since", "2026-09-21T00:00", "--until", "2026-09-22T00:00", "--against", str(shipped)]
+    ran = CliRunner().invoke(app, ["backtest", str(ours), *period, "--json"], catch_exceptions=False)
+    found = json.loads(ran.stdout)
+    assert [alarm["rule"] for alarm in found["gained"]] == ["bearing-temperature-high"]
+    [shift] = [one for one in found["shifted"] if one["after"]["rule"] == "bearing-temperature-high"]
+    assert shift["before"]["raised_at"] == shift["after"]["raised_at"] == moment(T0 + 13 * MINUTE).isoformat()
+    explained = CliRunner().invoke(
+        app, ["rules", "explain", "bearing-temperature-high", str(ours), "--device", "P-101"]
+    )
+    assert "holds now    high = 90 on P-101" in explained.output
+    assert "high = 90 Cel for tag P-1* from 2026-09-21T14:27:00Z: new bearings" in explained.output
+
+
 def test_a_stretch_that_ends_before_it_begins_is_refused(url: str, tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(RULES.replace("LIMIT", "90"))
     result = CliRunner().invoke(app, ["backtest", str(tmp_path / "rules.yaml"), "--since", "1d", "--until", "2d"])

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority
 from devices.batch import Batch, UplinkRecord
 from devices.model import MINUTE, SECOND, Device, Quality, Reading, Transport, Uplink

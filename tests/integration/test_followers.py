@@ -13,8 +13,9 @@ import pytest
 
 from alerts import live
 from alerts.engine import Engine
-from alerts.live import LiveEngine, Ports
-from alerts.rules import shipped_rules
+from alerts.live import LiveEngine
+from alerts.ports import Ports
+from alerts.rulefiles import shipped_rules
 from devices.alarm import AlarmChange
 from devices.batch import Batch, QuarantineRecord, UplinkRecord
 from devices.codecs.senml import encode_json

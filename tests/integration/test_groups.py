@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from alerts.engine import Engine
 from alerts.live import LiveEngine
 from alerts.notify import Notifier
-from alerts.rules import Rule, shipped_rules
+from alerts.rulefiles import shipped_rules
+from alerts.rules import Rule
 from devices.batch import Batch, UplinkRecord
 from devices.model import MINUTE, SECOND, Device, Instant, Reading, Transport, Uplink
 from devices.profile import shipped_profiles

@@ -11,7 +11,7 @@ from psycopg import Connection
 from typer.testing import CliRunner
 
 from alerts.lifecycle import state
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from devices.alarm import Alarm, AlarmChange, AlarmState, ChangeKind, Priority, Suppression, SuppressionKind
 from devices.model import MINUTE, SECOND, Instant
 from headworks import clock

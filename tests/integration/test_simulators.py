@@ -16,7 +16,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from alerts.engine import judge
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from devices.alarm import Alarm
 from devices.decode import decode
 from devices.model import DAY, HOUR, MINUTE, Instant, Reading, Transport, Uplink, instant

@@ -22,7 +22,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from alerts.backtest import occurrences
-from alerts.rules import shipped_rules
+from alerts.rulefiles import shipped_rules
 from deploy.provision import Installation
 from devices.model import Device
 from devices.profile import shipped_profiles

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alerts.contradictions import contradiction
 from alerts.engine import Engine, judge
+from alerts.grammar import parse_condition
 from alerts.occurrences import applied
 from alerts.rules import Rule
 from alerts.track import SNAPSHOTS
@@ -201,10 +203,12 @@ def test_the_journal_is_a_function_of_the_set_of_readings(
 
 
 def a_condition(chance: random.Random) -> str:
-    """One condition, or several in and, or, not."""
+    """One condition, or several in and, or, not; none that contradicts itself, as that is no rule."""
     text = chance.choice(CONDITIONS)
     while chance.random() < 0.3:
-        text = f"{chance.choice(('', 'not '))}({text}) {chance.choice(('and', 'or'))} ({chance.choice(CONDITIONS)})"
+        more = f"{chance.choice(('', 'not '))}({text}) {chance.choice(('and', 'or'))} ({chance.choice(CONDITIONS)})"
+        if contradiction(parse_condition(more).root, {}) is None:
+            text = more
     return text
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from alerts.closures import calculation, relaxed, strict, why_unknown
 from alerts.expression import Comparison, ConditionError
-from alerts.grammar import MAX_DEPTH, parse_condition
+from alerts.grammar import parse_condition
+from alerts.reader import MAX_DEPTH
 
 
 def decide(text: str, deadband: float | Mapping[str, float] = 0.0, /, **values: float) -> bool | None:

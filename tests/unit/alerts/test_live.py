@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -11,9 +12,10 @@ import pytest
 
 from alerts import live
 from alerts.engine import Engine, judge
-from alerts.live import LiveEngine, Ports
+from alerts.live import LiveEngine
 from alerts.occurrences import applied
-from alerts.rules import shipped_rules
+from alerts.ports import Ports
+from alerts.rulefiles import shipped_rules
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind
 from devices.batch import Changed, LoggedUplink
 from devices.errors import UnavailableError
@@ -40,6 +42,9 @@ class Database:
         self.outbox: list[Announcement] = []
         self.announcer = Announcer()
         self.broken: set[str] = set()
+        self.read: Counter[str] = Counter()
+        self.pasts = 0
+        self.away_at: int | None = None
         self._lock = threading.Lock()
 
     def commit(self, readings: list[Reading]) -> int:
@@ -70,6 +75,9 @@ class Database:
         return {identity: replace(DEVICE, identity=identity) for identity in identities}
 
     def _past(self, since: Mapping[str, Instant | None]) -> list[Reading]:
+        self.pasts += 1
+        if self.pasts == self.away_at:
+            raise UnavailableError("away for a moment")
         return self._history_since(dict.fromkeys(since, -(10**18)))
 
     def _cut(self, _: Mapping[str, Instant | None]) -> set[str]:
@@ -79,6 +87,7 @@ class Database:
         self._check()
         if self.broken & since.keys():
             raise RuntimeError("a defect that this device meets")
+        self.read.update(list(since))
         with self._lock:
             stored = [reading for _, batch in self.commits for reading in batch]
         return [r for r in stored if r.device in since and r.measured_at >= since[r.device]]
@@ -200,6 +209,40 @@ def test_a_start_catches_up_with_what_came_before_it(database: Database, start: 
     database.commit(temperatures(15, *HOT))
     assert start().wait_idle(10)
     assert database.journal == expected(database)
+
+
+FLEET = [f"urn:dev:imei:{number}" for number in range(40)]
+
+
+def of_each(values: Sequence[float]) -> list[list[Reading]]:
+    return [[reading._replace(device=one) for reading in temperatures(0, *values)] for one in FLEET]
+
+
+def test_a_start_reads_the_past_of_each_device_once(database: Database, start: Start) -> None:
+    for batch in of_each(HOT):
+        database.commit(batch)
+    assert start().wait_idle(10)
+    assert [alarm.device for alarm in sorted(database.journal, key=lambda a: FLEET.index(a.device))] == FLEET
+    assert database.read == Counter(FLEET)
+    assert database.pasts > 3, "or nothing was read ahead"
+
+
+@pytest.mark.parametrize("portion", [1, 2, 4])
+def test_an_outage_while_the_next_past_is_read_loses_nothing(database: Database, start: Start, portion: int) -> None:
+    for batch in of_each(HOT):
+        database.commit(batch)
+    database.away_at = portion
+    assert start().wait_idle(10)
+    assert sorted(alarm.device for alarm in database.journal) == sorted(FLEET)
+    assert [change.kind for change in database.changes] == [ChangeKind.RAISED] * len(FLEET)
+
+
+def test_a_defect_in_a_portion_that_was_read_ahead_stops_nobody_else(database: Database, start: Start) -> None:
+    for batch in of_each(HOT):
+        database.commit(batch)
+    database.broken.add(FLEET[20])
+    assert start().wait_idle(10)
+    assert sorted(alarm.device for alarm in database.journal) == sorted({*FLEET} - {FLEET[20]})
 
 
 def test_who_does_not_lead_neither_judges_nor_writes_until_the_lead_is_free(database: Database, start: Start) -> None:

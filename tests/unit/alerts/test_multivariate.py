@@ -12,7 +12,8 @@ import pytest
 from alerts.engine import judge
 from alerts.learning import features_of, learn
 from alerts.multivariate import Model, Period, fit
-from alerts.rules import Rule, load_rules
+from alerts.rulefiles import load_rules
+from alerts.rules import Rule
 from devices.document import DocumentError
 from devices.model import MINUTE, SECOND, Reading
 from tests.unit.alerts.plant import PROFILES, PUMP, T0, bare, deliver_at_random, naive, rule, series
@@ -164,6 +165,17 @@ def test_a_rule_names_the_file_of_its_model() -> None:
     (found,) = load_rules(RULE, "odd.yaml", _text(("flow", "power")))
     assert found.model is not None
     assert found.model.features == ("flow", "power")
+
+
+def test_a_rule_keeps_what_it_was_taught_when_it_is_overridden() -> None:
+    name = RULE.partition("rule: ")[2].partition("\n")[0]
+    off = f"override: {name}\nenabled: false\nvalid_from: 2026-01-01T00:00:00Z\nreason: r\n"
+    both = "".join("- " + "  ".join(one.strip().splitlines(keepends=True)) + "\n" for one in (RULE, off))
+    (found,) = load_rules(both, "odd.yaml", _text(("flow", "power")))
+    (plain,) = load_rules(RULE, "odd.yaml", _text(("flow", "power")))
+    assert found.model is not None
+    assert found.model == plain.model
+    assert "setpoint.enabled" in found.condition
 
 
 @pytest.mark.parametrize(

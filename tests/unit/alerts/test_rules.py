@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from alerts.engine import judge
-from alerts.rules import Rule, load_rules, shipped_rules
+from alerts.rulefiles import load_rules, shipped_rules
+from alerts.rules import Rule
 from alerts.ruletests import load_tests, run
 from devices.alarm import Priority
 from devices.document import DocumentError
@@ -224,12 +225,18 @@ def test_the_rule_in_the_readme_is_one_and_passes_its_tests() -> None:
     documents = [part.split("```")[0] for part in text.split("```yaml\n")[1:]]
     (one,) = load_rules(documents[0], "README.md")
     assert one.parsed.design == ("rated_pressure",)
-    (tests,) = load_tests(documents[4], "README.md")
+    (tests,) = load_tests(next(one for one in documents if one.startswith("- rule: ")), "README.md")
     assert [outcome.problems for outcome in run(tests, {one.rule: one}, PROFILES)] == [(), (), ()]
     (over,) = load_rules(
         GOOD.replace("temperature > 60", "pressure > setpoint.high") + dedent(documents[1]), "README.md"
     )
-    (group,) = load_rules(GOOD.replace("condition: temperature > 60\n", "") + dedent(documents[3]), "README.md")
+    added = next(one for one in documents if one.startswith("  group:"))
+    (group,) = load_rules(GOOD.replace("condition: temperature > 60\n", "") + dedent(added), "README.md")
+    beside = load_rules(next(one for one in documents if one.startswith("- include:")), "README.md")
+    assert {one.rule: [over.what for over in one.overrides] for one in beside if one.overrides} == {
+        "pump-vibration-high": ["high = 8 mm/s"],
+        "pump-dry-run": ["off"],
+    }
     assert group.parsed.metrics == ("inlet.flow", "outlet.flow")
     assert over.setpoints["high"].value == "0.9 * design.pn"
 

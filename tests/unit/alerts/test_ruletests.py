@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import pytest
 
-from alerts.rules import TESTS, json_schema, shipped_rules
+from alerts.rulefiles import TESTS, json_schema, shipped_rules
 from alerts.ruletests import RuleTests, expand, load_tests, run
 from devices.document import DocumentError
 from devices.model import Quality
