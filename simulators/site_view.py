@@ -240,8 +240,9 @@ def _extremes(true: dict[str, Floats], shown: dict[str, Floats]) -> dict[str, Fl
     """The highest and the lowest that a logger's gauge showed since its sample before; it samples fast inside."""
     found: dict[str, Floats] = {}
     for metric, extreme in (("pressure_max", np.maximum), ("pressure_min", np.minimum)):
-        beyond = (true[metric] - true["pressure"]) * INSTRUMENTS["pressure"].factor
-        within = np.concatenate([np.repeat(shown["pressure"][:1], _LOGGED - 1), shown["pressure"] + beyond])
+        beyond = (true[metric] - true["pressure"]) * INSTRUMENTS[metric].factor
+        each = np.round(shown["pressure"] + beyond, INSTRUMENTS[metric].decimals)
+        within = np.concatenate([np.repeat(each[:1], _LOGGED - 1), each])
         found[metric] = extreme.reduce(sliding_window_view(within, _LOGGED), axis=1)
     return found
 
