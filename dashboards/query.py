@@ -54,7 +54,10 @@ PRESSURE_UNIT = "${pressure_unit:text}"
 
 FLOW_UNIT = "${flow_unit:text}"
 
-FACTORS = {"pressure": PRESSURE, "suction_pressure": PRESSURE, "outlet_pressure": PRESSURE, "flow": FLOW}
+FACTORS = {
+    **dict.fromkeys(("pressure", "pressure_max", "pressure_min", "suction_pressure", "outlet_pressure"), PRESSURE),
+    "flow": FLOW,
+}
 """By metric, what to multiply a stored value by to show it; every other metric is shown as it is stored."""
 
 ASSET_COLUMNS = """d.device_id::text AS "Asset", d.identity AS "Device",

@@ -21,6 +21,8 @@ class Metric:
 _ALL = [
     # Process
     Metric("pressure", "bar", "Gauge pressure at the asset (a valve's inlet, a pump's discharge)"),
+    Metric("pressure_max", "bar", "Highest gauge pressure since the previous sample, of a logger that samples faster"),
+    Metric("pressure_min", "bar", "Lowest gauge pressure since the previous sample, of a logger that samples faster"),
     Metric("suction_pressure", "bar", "Gauge pressure at a pump's suction flange"),
     Metric("outlet_pressure", "bar", "Gauge pressure downstream of a valve"),
     Metric("flow", "m3/h", "Volume flow through the asset"),

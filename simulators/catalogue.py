@@ -46,7 +46,7 @@ _BEARING = ("bearing-temperature-high", "bearing-temperature-danger", "bearing-t
 _VIBRATION = ("pump-vibration-high", "pump-vibration-danger", "pump-vibration-rising")
 _PRESSURE = ("pressure-low", "pressure-transient", "outlet-pressure-transient", "logger-pressure-swing")
 _FAILED = ("pressure-sensor-failed", "flow-sensor-failed")
-_KV = ("valve-kv-low", "valve-kv-high")
+_KV = ("valve-kv-low", "valve-kv-high", "valve-pressures-contradict", "flow-zero-off")
 _BALANCE = ("station-balance-off",)
 _DOUBLE = ("redundant-sensors-disagree",)
 _DAMADICS = "DAMADICS"
@@ -316,7 +316,7 @@ CATALOGUE: dict[str, Entry] = {
             *_BALANCE,
         ),
     ),
-    "background-leak": Entry(On.NODE, "a leak of 2 m³/h at 1 bar", "Lambert 2001", (*_BALANCE,), ()),
+    "background-leak": Entry(On.NODE, "a leak of 2 m³/h at 1 bar", "Lambert 2001", (*_BALANCE, "night-flow-rose"), ()),
     "valve-left-closed": Entry(
         On.LINK,
         "a pipe is shut",
@@ -343,7 +343,7 @@ CATALOGUE: dict[str, Entry] = {
             "flow-jump",
             *_BALANCE,
         ),
-        (*_PRESSURE,),
+        (*_PRESSURE, "night-flow-rose"),
     ),
     # Instruments
     "sensor-range": Entry(

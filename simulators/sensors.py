@@ -33,6 +33,8 @@ INSTRUMENTS: dict[str, Instrument] = {
     "running": Instrument("count", 1.0, 0),
     "suction_pressure": Instrument("Pa", 1e5, -2, noise=0.004),
     "pressure": Instrument("Pa", 1e5, -2, noise=0.01),
+    "pressure_max": Instrument("Pa", 1e5, -2),
+    "pressure_min": Instrument("Pa", 1e5, -2),
     "outlet_pressure": Instrument("Pa", 1e5, -2, noise=0.01),
     "flow": Instrument("l/s", 1 / 3.6, 3, noise=0.04, relative=0.004, cut_off=0.25),
     "speed": Instrument("1/min", 1.0, 0, relative=0.0004),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from devices.model import DAY, MINUTE, SECOND, Instant, moment
 from simulators.actuator import stem_torque
@@ -34,6 +35,8 @@ _USUAL = {"pressure": 4.0, "outlet_pressure": 3.0, "suction_pressure": 1.0, "flo
 """What sensor faults are measured by where a metric has no reading of its own to take."""
 _BROKEN = {"pressure": -1.3, "outlet_pressure": -1.3, "suction_pressure": -1.3, "flow": 5000.0}
 """What a broken wire makes of a metric: below or above all that its sensor can measure (NAMUR NE 43)."""
+_LOGGED = 15
+"""Minutes between two samples of a logger, which its extremes are of."""
 _SLOWEST_STROKE = 600.0
 """s: a positioner gives up after that."""
 SEEN = {"pressure": 0.25, "outlet_pressure": 0.25, "flow": 2.0, "position": 2.0}
@@ -73,6 +76,8 @@ def observe_site(site: Site, seed: int, faults: Sequence[Injection], start: Inst
             metric: _instrument(seed, mounted.tag, metric, series, state.times, faults)
             for metric, series in true.items()
         }
+        if mounted.entry.profile == LOGGER:
+            values[mounted.tag] |= _extremes(true, values[mounted.tag])
     return Observation(state.times, values)
 
 
@@ -224,9 +229,22 @@ def _stroke_time(faults: Sequence[Injection], state: State, k: int, valve: Mount
 
 def _logger(state: State, logger: Mounted) -> dict[str, Floats]:
     if logger.node:
-        return {"pressure": state.pressure[state.nodes[logger.node]]}
+        pressure = state.pressure[state.nodes[logger.node]]
+        return {"pressure": pressure, "pressure_max": pressure, "pressure_min": pressure}
     link = state.links[logger.link]
-    return {"pressure": state.pressure[state.begins[link]], "flow": state.flow[link]}
+    pressure = state.pressure[state.begins[link]]
+    return {"pressure": pressure, "pressure_max": pressure, "pressure_min": pressure, "flow": state.flow[link]}
+
+
+def _extremes(true: dict[str, Floats], shown: dict[str, Floats]) -> dict[str, Floats]:
+    """The highest and the lowest that a logger's gauge showed since its sample before; it samples fast inside."""
+    found: dict[str, Floats] = {}
+    for metric, extreme in (("pressure_max", np.maximum), ("pressure_min", np.minimum)):
+        beyond = (true[metric] - true["pressure"]) * INSTRUMENTS[metric].factor
+        each = np.round(shown["pressure"] + beyond, INSTRUMENTS[metric].decimals)
+        within = np.concatenate([np.repeat(each[:1], _LOGGED - 1), each])
+        found[metric] = extreme.reduce(sliding_window_view(within, _LOGGED), axis=1)
+    return found
 
 
 def _hammer(state: State, mounted: Mounted, faults: Sequence[Injection], true: dict[str, Floats]) -> None:
@@ -238,9 +256,13 @@ def _hammer(state: State, mounted: Mounted, faults: Sequence[Injection], true: d
         phase = (state.times - fault.since) % _HAMMER
         # A sample falls somewhere into the wave, which is damped within seconds.
         wave = np.where(phase < MINUTE, 0.6 * rise, np.where(phase < 2 * MINUTE, -0.4 * rise, 0.0))
-        for metric in ("pressure", "outlet_pressure"):
+        # Whoever samples faster than it dies away sees its first peak, and the reflected one.
+        peak = np.where(phase < MINUTE, rise, 0.0)
+        trough = np.where((phase >= MINUTE) & (phase < 2 * MINUTE), -rise, 0.0)
+        waves = {"pressure": wave, "outlet_pressure": wave, "pressure_max": peak, "pressure_min": trough}
+        for metric, change in waves.items():
             if metric in true:
-                true[metric] = np.maximum(true[metric] + wave, -0.97)
+                true[metric] = np.maximum(true[metric] + change, -0.97)
 
 
 def _beside(state: State, mounted: Mounted, node: int) -> bool:

@@ -150,9 +150,15 @@ def _one(name: str, seed: int, repeat: int) -> tuple[str, int, list[Injection]]:
     since = START + round(choice(seed, "since", 2.5, 5.0) * HOUR)
     if name == "illegal-draw":
         since = START + HOUR // 2  # it is drawn from one to four at night
+    elif name == "background-leak":
+        since += 2 * DAY  # it is found by comparing nights, so there must be some before it
     elif target.startswith("CV-TANK"):
         since = START + round(choice(seed, "since", 0.3, 0.8) * HOUR)  # the tank is filled until five
-    lasts = {"sensor-freeze": 16 * HOUR}.get(name, (_DAYS * DAY - 12 * HOUR) if name in _IN_DAYS else 7 * HOUR)
+    lasts = {
+        "sensor-freeze": 16 * HOUR,
+        "sensor-drift": _DAYS * DAY - 12 * HOUR,
+        "background-leak": START + _DAYS * DAY - since,  # nobody repairs it before it is found
+    }.get(name, 7 * HOUR)
     return place, seed, [Injection(name, target, since, since + lasts, (1.0, 0.6)[repeat % 2])]
 
 

@@ -20,6 +20,7 @@ from simulators.site import LOGGER, PUMP, VALVE, load_site, shipped_sites
 from simulators.site_run import play
 from simulators.site_view import observe_site, truth_of_site
 from simulators.truth import read_truth, write_truth
+from simulators.water_hammer import DUCTILE_IRON, surge, wave_speed
 
 START = instant(datetime(2026, 3, 3, 16, tzinfo=UTC))  # midnight at the sites
 SINCE, UNTIL = START + 3 * HOUR, START + 7 * HOUR
@@ -155,6 +156,27 @@ def test_every_fault_has_its_signature_and_none_before_it(fault: str) -> None:
         before = old.times < since
         for each, values in metrics.items():
             np.testing.assert_array_equal(values[before], new.values[device][each][before])
+
+
+def test_a_loggers_extremes_tell_the_whole_surge_that_its_samples_miss() -> None:
+    # Water is stopped at minutes 2 and 22 of the hour: never when a logger samples, each quarter of an hour.
+    new = shown(S, Injection("water-hammer", "T3", SINCE + 2 * MINUTE, UNTIL))
+    pressure, highest, lowest = (
+        of(new, "LG-T3", metric)[::15] for metric in ("pressure", "pressure_max", "pressure_min")
+    )
+    rise = float(surge(1.0, wave_speed(200.0, 6.0, DUCTILE_IRON)))
+    usual = float(np.median(pressure))
+    assert np.ptp(pressure[:2]) < 1.0
+    assert highest[1] == pytest.approx(usual + rise, abs=0.5)
+    assert lowest[1] == pytest.approx(-0.97, abs=0.1), "no less than a vacuum"
+    assert highest[0] == pytest.approx(usual, abs=0.5), "what lies before the sample before is not told again"
+
+
+def test_without_a_surge_the_extremes_are_those_of_the_samples() -> None:
+    seen = healthy(S)
+    pressure, highest, lowest = (of(seen, "LG-T3", metric) for metric in ("pressure", "pressure_max", "pressure_min"))
+    assert highest[14] == pressure[:15].max()
+    assert lowest[14] == pressure[:15].min()
 
 
 @pytest.mark.parametrize("fault", ["bearing-wear", "valve-clogging", "misalignment", "sensor-offset"])
