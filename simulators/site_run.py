@@ -50,6 +50,8 @@ class State:
     links: dict[str, int]
     begins: Integers
     ends: Integers
+    elevation: Floats
+    """m, of nodes."""
     pressure: Floats
     flow: Floats
     velocity: Floats
@@ -377,7 +379,7 @@ class _Run:
         )
         return State(
             times=self._times[skip:], nodes=self._net.node, links=self._net.link, begins=self._net.begins,
-            ends=self._net.ends, velocity=speed, **rows,
+            ends=self._net.ends, elevation=self._net.elevation, velocity=speed, **rows,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from devices.model import DAY, MINUTE, SECOND, Instant, moment
 from simulators.actuator import stem_torque
 from simulators.catalogue import CATALOGUE, Injection, On, intensity
-from simulators.curves import DENSITY, GRAVITY
+from simulators.curves import BAR_PER_METRE, DENSITY, GRAVITY
 from simulators.demand import local_hour
 from simulators.machine import BEARING_LAG, VOLTAGE, electrical_power, lagged, motor_current
 from simulators.noise import Floats, Integers, choice, drift, uniform
@@ -192,7 +192,10 @@ def _valve(
 ) -> dict[str, Floats]:
     times, tag = state.times, valve.tag
     link = state.links[valve.link]
-    before, behind = state.pressure[state.begins[link]], state.pressure[state.ends[link]]
+    inlet, outlet = state.begins[link], state.ends[link]
+    before = state.pressure[inlet]
+    # Both transmitters sit on the valve's flanges, at one height; the node behind it may lie higher or lower.
+    behind = state.pressure[outlet] + BAR_PER_METRE * (state.elevation[outlet] - state.elevation[inlet])
     friction = 1.0 + 1.5 * intensity(faults, "valve-friction", tag, times)
     dn = np.array([[valve.entry.design.get("dn", 100.0)]])
     drop = np.maximum(before - behind, 0.0)
