@@ -112,6 +112,10 @@ def _excluded(way: Sequence[_Bound], sampling: Instant | None) -> str | None:
             for other in bounds[:number]:
                 if _exclude(other, one):
                     return f"‘{other}’ and ‘{one}’ exclude each other"
+        lowest = max((bound.number for bound in bounds if bound.operator == ">="), default=least)
+        highest = min((bound.number for bound in bounds if bound.operator == "<="), default=most)
+        if lowest == highest and any(bound.operator == "!=" and bound.number == lowest for bound in bounds):
+            return f"{_text(what)} could be {lowest:.6g} alone, and ‘{_text(what)} != {lowest:.6g}’ excludes that"
     return None
 
 

@@ -38,6 +38,8 @@ def told(text: str, sampling: Instant | None = None, **setpoints: float) -> str 
         ("abs(flow - 3) < 0 and running", "is never below 0"),
         ("span(flow, '20m') > '30m'", "‘span(flow, '20m') > 1800’, and span(flow, '20m') is never above 1320"),
         ("count(flow, '1h') >= 0", "it is always true"),
+        ("flow < 0 or flow > 0 or flow == 0", "it is always true: flow could be 0 alone"),
+        ("abs(flow) <= 0 and abs(flow) != 0", "it can never be true: abs(flow) could be 0 alone"),
     ],
 )
 def test_what_cannot_be_is_told(text: str, why: str) -> None:
