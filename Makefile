@@ -25,6 +25,9 @@ up: services  ## the same platform, kept running until Ctrl-C
 peers: setup  ## client libraries of others, each in a folder of its own, for the tests that are driven by them
 	@$(BIN)/python -m tests.peers
 
+large-peers: setup  ## WNTR (430 MB), for the cross-check of the hydraulics
+	@$(BIN)/python -m tests.peers large
+
 test: services peers  ## every test, on a real TimescaleDB and a real broker; two files at a time
 	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -1,4 +1,7 @@
-"""`python -m tests.peers`: install the packages of each peer into a folder of its own below build/."""
+"""`python -m tests.peers`: install the packages of each peer into a folder of its own below build/.
+
+`python -m tests.peers large` installs those in `large/`: 430 MB, which few want for one test.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ TARGET = HERE.parents[1] / "build" / "peers"
 
 
 def main() -> int:
-    for requirements in sorted(HERE.glob("*.txt")):
+    for requirements in sorted(HERE.joinpath(*sys.argv[1:]).glob("*.txt")):
         folder = TARGET / requirements.stem
         stamp = folder / "requirements.txt"
         wanted = requirements.read_text("utf-8")
