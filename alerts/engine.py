@@ -6,9 +6,9 @@ back to a snapshot from before it, runs forward again over the history, and what
 amendments. Live evaluation, catch-up, replay and backtest all run this code; time is the sample's, never the clock's.
 
 Pure: history and journal are functions handed in. What a rule does with one sample is in `alerts.evaluation`.
-Measured on one core with the whole library and five rules more (`tests/benchmarks/bench_engine.py`): 240,000
-readings/s in order, 185,000 sample by sample, 155,000 with every 20th uplink late. A device takes 1.9 kB with ten rules
-without windows, 21 kB with the library, of which windows are nine tenths.
+Measured on one core with the whole library and five rules more (`tests/benchmarks/bench_engine.py`): 151,000
+readings/s in order, 129,000 sample by sample, 93,000 with every 20th uplink late. A device takes 1.9 kB with ten rules
+without windows, 28 kB with the library, of which windows are nine tenths.
 """
 
 from __future__ import annotations
