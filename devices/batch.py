@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -86,6 +87,15 @@ class LoggedUplink(NamedTuple):
     """The earliest sample time."""
 
 
+class Past(NamedTuple):
+    """What devices are to be judged from that are met for the first time."""
+
+    readings: Sequence[Reading]
+    """Of each device by sample time."""
+    cut: Collection[str]
+    """The devices of which this leaves out readings that a window would have held at its beginning."""
+
+
 @dataclass(frozen=True, slots=True)
 class Changed:
     """What the uplink log says has come since a position."""
@@ -93,3 +103,13 @@ class Changed:
     uplinks: list[LoggedUplink]
     watermark: int
     """Every transaction below this number is finished: a position that is safe to resume from."""
+
+
+class Kept(NamedTuple):
+    """What the engine keeps over a restart: of a device, or of a rule on a group that is about it."""
+
+    device: str
+    rule: str
+    """Empty for the device itself."""
+    memory: bytes | None
+    """None where there is nothing to keep, and what was kept is void."""

@@ -29,6 +29,18 @@ def common_offset(report: Report, received_at: Instant, *, stamped: bool) -> Ins
     return 0
 
 
+def offset_ahead(report: Report, received_at: Instant, sampling: Instant) -> Instant:
+    """What to add to every sample time of a report without a sending time that reaches into the future; 0 where nobody
+    can say. The newest sample is taken to be of now, unless it stands apart from the one before it: that is a slip of
+    one record, and its neighbours are right. `sampling` is the profile's."""
+    if report.sent_at is not None:
+        return 0
+    times = sorted({record.time for record in report.measurements})
+    lag = received_at - times[-1]
+    apart = len(times) > 1 and times[-1] - times[-2] > 2 * sampling
+    return lag if -MOST_AHEAD <= lag < -AHEAD and not apart else 0
+
+
 def offset_since_reset(report: Report, received_at: Instant) -> Instant:
     """What to add to the sample times from before `EARLIEST`, of which there has to be one: the device counts from its
     last reset. Without a sending time the newest of them is taken to be of now."""

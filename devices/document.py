@@ -77,6 +77,8 @@ def load_yaml(text: str, source: str) -> tuple[Any, Positions]:
     yaml = YAML(typ="rt")
     yaml.allow_duplicate_keys = False
     try:
+        if "!" in text:  # rarely; to parse twice takes twice the time
+            _refuse_tags(yaml, text, source)
         root = yaml.load(io.StringIO(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -85,6 +87,14 @@ def load_yaml(text: str, source: str) -> tuple[Any, Positions]:
     except (YAMLError, ValueError, RecursionError) as error:
         raise DocumentError([f"{source}: not valid YAML: {error}"]) from error
     return root, Positions(source, root)
+
+
+def _refuse_tags(yaml: YAML, text: str, source: str) -> None:
+    """A tag (`!!python/…`) would make something else of a value than plain data: it has no place in any document."""
+    for event in yaml.parse(io.StringIO(text)):
+        if getattr(event, "tag", None) is not None:
+            mark = event.start_mark
+            raise DocumentError([f"{source}:{mark.line + 1}:{mark.column + 1}: a YAML tag has no place here"])
 
 
 def validate(root: Any, positions: Positions, model: type[Model], at: Sequence[str | int] = ()) -> Model:

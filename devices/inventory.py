@@ -71,6 +71,9 @@ def check_device(device: Device, profiles: Mapping[str, Profile]) -> None:
         )
     if device.profile not in profiles:
         raise ValueError(f"unknown profile ‘{device.profile}’{suggest(device.profile, list(profiles))}")
+    for name, value in device.design.items():
+        if not name or not math.isfinite(value):
+            raise ValueError(f"design.{name}: {value} is not a finite number of something")
 
 
 def _device(row: Mapping[str | None, str | list[str] | None], profiles: Mapping[str, Profile]) -> Device:
@@ -84,8 +87,6 @@ def _device(row: Mapping[str | None, str | list[str] | None], profiles: Mapping[
                 design[name.removeprefix(_DESIGN)] = float(str(value))
             except ValueError:
                 raise ValueError(f"{name}: {value!r} is not a number") from None
-            if not math.isfinite(design[name.removeprefix(_DESIGN)]):
-                raise ValueError(f"{name}: {value!r} is not a finite number")
     status = str(row.get("status") or DeviceStatus.ACTIVE.value)
     if status not in list(DeviceStatus):
         raise ValueError(f"status: {status!r} is neither ‘active’ nor ‘retired’")

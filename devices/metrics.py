@@ -70,6 +70,7 @@ _ALL = [
     Metric("snr", "dB", "Signal to noise ratio"),
     Metric("coverage_level", "1", "NB-IoT coverage enhancement level (0, 1, 2)"),
     Metric("cell_id", "1", "E-UTRAN cell that serves the device (28 bits: base station × 256 + sector)"),
+    Metric("clock_error", "s", "What the device's clock was ahead by (behind: below 0), where its times were repaired"),
     Metric("connected", "1", "1 while the device says that it is on line, else 0 (Sparkplug: birth and death)"),
     Metric("enclosure_open", "1", "1 while the enclosure is open (tamper contact)"),
 ]

@@ -1,8 +1,8 @@
 """Binary vendor frames, decoded as a profile declares them (`frame`).
 
 A declaration is compiled once: neighbouring elements of fixed size become one `struct` call, a repeated block of plain
-numbers is taken a column at a time. The same compiler makes a tracing decoder that notes what each byte became, so that
-what `headworks profiles try` shows is what the gateways do.
+numbers is taken a column at a time (`frame_repeat`). The same compiler makes a tracing decoder that notes what each
+byte became, so that what `headworks profiles try` shows is what the gateways do.
 
 Memory and time grow with the payload and the declaration only: nothing that a payload says is allocated in advance.
 """
@@ -12,10 +12,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import repeat
 from operator import add, mul, truediv
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from devices.codecs.checksum import checksum
 from devices.codecs.frame import (
@@ -30,15 +29,11 @@ from devices.codecs.frame import (
     least_size,
     values,
 )  # fmt: skip
-from devices.codecs.frame_fixed import LAST, Act, Context, Fixed, Plain, State, fixed, malformed, short
+from devices.codecs.frame_fixed import Act, Context, Fixed, Op, Plain, State, fixed, malformed, measurement, short
 from devices.codecs.frame_number import Scaling
+from devices.codecs.frame_repeat import MAX_MEASUREMENTS, columns, record_count, record_times, too_many
 from devices.errors import DecodeError
-from devices.model import Instant, Measurement, Reason, Report, moment
-
-MAX_MEASUREMENTS = 20_000
-"""More measurements in one repeated part are refused; the same limit as SenML's."""
-
-_measurement = cast("Callable[[tuple[Any, ...]], Measurement]", partial(tuple.__new__, Measurement))
+from devices.model import Instant, Measurement, Report, moment
 
 
 class FrameField(NamedTuple):
@@ -66,9 +61,6 @@ class _TracedState(State):
         self.trace: list[FrameField] = []
 
 
-_Op = Callable[[State], None]
-
-
 class FrameDecoder:
     """A compiled declaration."""
 
@@ -76,7 +68,7 @@ class FrameDecoder:
         self._ignore_rest = frame.rest == "ignore"
         self._plain = _layout(frame.layout, Context(frame.order, tracing=False))
         self._frame = frame
-        self._traced: list[_Op] | None = None
+        self._traced: list[Op] | None = None
 
     def decode(self, payload: bytes, received_at: Instant) -> list[Report]:
         """The one report of a frame, which may have no measurement (a heartbeat, a sensor without a value);
@@ -109,9 +101,9 @@ def _left_over(state: State) -> DecodeError:
     return malformed(state.pos, f"{state.end - state.pos} bytes are left over after the frame")
 
 
-def _layout(layout: Sequence[Any], context: Context) -> list[_Op]:
+def _layout(layout: Sequence[Any], context: Context) -> list[Op]:
     """One operation for each run of elements of fixed size, and for each other element."""
-    ops: list[_Op] = []
+    ops: list[Op] = []
     run: list[Fixed] = []
     for index, element in enumerate(layout):
         part = fixed(element, context)
@@ -135,7 +127,7 @@ def _layout(layout: Sequence[Any], context: Context) -> list[_Op]:
     return ops
 
 
-def _run(parts: Sequence[Fixed], context: Context) -> _Op:
+def _run(parts: Sequence[Fixed], context: Context) -> Op:
     """Elements of fixed size, taken with one `struct` call."""
     order = next((part.order for part in parts if part.order), ">")
     layout = struct.Struct(order + "".join(part.code for part in parts))
@@ -193,7 +185,7 @@ def _group(plains: Sequence[Plain]) -> Act:
     scale = _scaler([p.scaling for p in plains])
 
     def step(s: State, raws: Any, at: int) -> None:
-        s.out += map(_measurement, zip(names, units, scale(raws), repeat(s.time)))
+        s.out += map(measurement, zip(names, units, scale(raws), repeat(s.time)))
 
     def step_missing(s: State, raws: Any, at: int) -> None:
         for plain, raw in zip(plains, raws, strict=True):
@@ -227,7 +219,7 @@ def _scaler(scalings: Sequence[Scaling]) -> Callable[[Sequence[float]], Iterable
     return lambda row: map(add, map(truediv, map(mul, row, factors), divisors), offsets)
 
 
-def _sized(element: Any, context: Context, after: int) -> _Op:
+def _sized(element: Any, context: Context, after: int) -> Op:
     """An element whose size the frame itself decides."""
     match element:
         case Preamble():
@@ -250,7 +242,7 @@ def _sized(element: Any, context: Context, after: int) -> _Op:
     raise AssertionError(element)  # pragma: no cover - every kind of element is above
 
 
-def _sequence_of(ops: Sequence[_Op]) -> _Op:
+def _sequence_of(ops: Sequence[Op]) -> Op:
     def run(s: State) -> None:
         for op in ops:
             op(s)
@@ -258,7 +250,7 @@ def _sequence_of(ops: Sequence[_Op]) -> _Op:
     return ops[0] if len(ops) == 1 else run
 
 
-def _preamble(element: Preamble) -> _Op:
+def _preamble(element: Preamble) -> Op:
     byte, most = int(element.preamble, 16), element.most
 
     def run(s: State) -> None:
@@ -269,7 +261,7 @@ def _preamble(element: Preamble) -> _Op:
     return run
 
 
-def _check(element: Check, context: Context) -> _Op:
+def _check(element: Check, context: Context) -> Op:
     size, work = checksum(element.check)
     order, since = element.order or context.order, f"@{element.since}" if element.since else None
 
@@ -286,7 +278,7 @@ def _check(element: Check, context: Context) -> _Op:
     return _traced(run, [Fixed("the checksum", "", size)]) if context.tracing else run
 
 
-def _block(element: Block, context: Context) -> _Op:
+def _block(element: Block, context: Context) -> Op:
     name, ignore = f"#{element.block}", element.rest == "ignore"
     inner = _sequence_of(_layout(element.layout, context.inner(0)))
 
@@ -303,7 +295,7 @@ def _block(element: Block, context: Context) -> _Op:
     return run
 
 
-def _switch(element: Switch, context: Context, after: int) -> _Op:
+def _switch(element: Switch, context: Context, after: int) -> Op:
     name = element.switch
     cases = {case: _sequence_of(_layout(layout, context.inner(after))) for case, layout in element.cases.items()}
     otherwise = None
@@ -319,19 +311,19 @@ def _switch(element: Switch, context: Context, after: int) -> _Op:
     return run
 
 
-def _repeat(element: Repeat, context: Context, after: int) -> _Op:
+def _repeat(element: Repeat, context: Context, after: int) -> Op:
     """A repeated part: a column at a time where it is nothing but plain numbers, else record by record."""
     context = context.inner(0, repeated=True)
     parts = [fixed(part, context) for part in element.layout]
     plain = [part for part in parts if part is not None and part.plain is not None]
     one_order = len({part.order for part in plain} - {""}) <= 1
     if len(plain) == len(parts) and one_order and element.step and not context.tracing:
-        return _columns(element, plain, after)
+        return columns(element, plain, after)
     inner = _sequence_of(_layout(element.layout, context))
     weight = sum(1 for _ in values(element.layout))
     least = least_size(element.layout)
-    count = _count(element, least, after)
-    spread = _spread(element) if element.step else None
+    count = record_count(element, least, after)
+    spread = record_times(element) if element.step else None
 
     def run(s: State) -> None:
         before = s.time
@@ -339,11 +331,11 @@ def _repeat(element: Repeat, context: Context, after: int) -> _Op:
             while s.end - s.pos > after:
                 inner(s)
                 if len(s.out) > MAX_MEASUREMENTS:
-                    raise _too_many(len(s.out))
+                    raise too_many(len(s.out))
         else:
             number = count(s)
             if number * weight > MAX_MEASUREMENTS:
-                raise _too_many(number * weight)
+                raise too_many(number * weight)
             times = spread(s, number) if spread else repeat(before, number)
             for time in times:
                 s.time = time
@@ -353,102 +345,7 @@ def _repeat(element: Repeat, context: Context, after: int) -> _Op:
     return run
 
 
-def _too_many(number: int) -> DecodeError:
-    return DecodeError(Reason.TOO_LARGE, f"{number} measurements; at most {MAX_MEASUREMENTS}")
-
-
-def _count(element: Repeat, size: int, after: int) -> Callable[[State], int]:
-    """How many records follow; never more than there are bytes for."""
-    kind = element.repeat
-
-    def count(s: State) -> int:
-        left = s.end - s.pos
-        if kind == "rest":
-            number, over = divmod(max(left - after, 0), size)
-            if over:
-                raise malformed(s.end - after - over, f"{over} bytes are left over; a record takes {size}")
-            return number
-        number = kind if isinstance(kind, int) else s.reads[kind]
-        if number * size > left:
-            raise malformed(s.pos, f"{number} records of {size} bytes are announced, {left} bytes are left")
-        return number
-
-    return count
-
-
-def _spread(element: Repeat) -> Callable[[State, int], Sequence[Instant]]:
-    """The times of the records, in the order in which they stand."""
-    step, factor = cast("int", element.step), element.times
-    newest_first, of_newest = element.newest == "first", element.stamp == "newest"
-
-    def spread(s: State, number: int) -> Sequence[Instant]:
-        if number == 0:
-            return ()
-        distance = step * s.reads[factor] if factor else step
-        span = distance * (number - 1)
-        if span > LAST:
-            raise malformed(s.pos, "the records would reach back thousands of years")
-        if distance == 0 and number > 1:
-            raise malformed(s.pos, f"‘{factor}’ is 0: {number} records cannot have one time")
-        oldest = s.time - span if of_newest else s.time
-        if number == 1:
-            return (oldest,)
-        if newest_first:
-            return range(oldest + span, oldest - 1, -distance)
-        return range(oldest, oldest + span + 1, distance)
-
-    return spread
-
-
-def _columns(element: Repeat, parts: Sequence[Fixed], after: int) -> _Op:
-    order = next((part.order for part in parts if part.order), ">")
-    record = struct.Struct(order + "".join(part.code for part in parts))
-    size, unpack = record.size, record.iter_unpack
-    count, spread = _count(element, size, after), _spread(element)
-    columns = [_column(cast("Plain", part.plain)) for part in parts]
-    width = len(columns)
-    only = parts[0].code if width == 1 else None
-
-    def run(s: State) -> None:
-        number = count(s)
-        if number * width > MAX_MEASUREMENTS:
-            raise _too_many(number * width)
-        if not number:
-            return
-        at = s.pos
-        s.pos = stop = at + number * size
-        times = spread(s, number)
-        if only is not None:
-            columns[0](s.out, struct.unpack_from(f"{order}{number}{only}", s.data, at), times)
-            return
-        for column, raws in zip(columns, zip(*unpack(s.data[at:stop]), strict=True), strict=True):
-            column(s.out, raws, times)
-
-    return run
-
-
-def _column(plain: Plain) -> Callable[[list[Measurement], Sequence[float], Sequence[Instant]], None]:
-    """How a column of raw numbers becomes measurements."""
-    name, unit, (factor, divisor, offset), missing = plain
-
-    def with_missing(out: list[Measurement], raws: Sequence[float], times: Sequence[Instant]) -> None:
-        kept = [(raw, time) for raw, time in zip(raws, times, strict=True) if raw not in missing]
-        out += [Measurement(name, unit, raw * factor / divisor + offset, time) for raw, time in kept]
-
-    def divided(out: list[Measurement], raws: Sequence[float], times: Sequence[Instant]) -> None:
-        scaled = [raw / divisor for raw in raws]
-        out += map(_measurement, zip(repeat(name), repeat(unit), scaled, times))
-
-    def scaled(out: list[Measurement], raws: Sequence[float], times: Sequence[Instant]) -> None:
-        results = [raw * factor / divisor + offset for raw in raws]
-        out += map(_measurement, zip(repeat(name), repeat(unit), results, times))
-
-    if missing:
-        return with_missing
-    return divided if factor == 1 and offset == 0 else scaled
-
-
-def _traced(op: _Op, parts: Sequence[Fixed]) -> _Op:
+def _traced(op: Op, parts: Sequence[Fixed]) -> Op:
     """The same operation, which also notes what the bytes became (one part at a time when tracing)."""
     (part,) = parts
 

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from devices.codecs.frame import Bit, Bits, Constant, Identity, Length, Read, SequenceNumber, Skip, Time, Value
@@ -39,8 +40,14 @@ class State:
         self.reads: dict[str, int] = {}
 
 
+Op = Callable[[State], None]
+"""Reads on from where the frame has been read to."""
 Act = Callable[[State, Any, int], None]
 """What to do with one unpacked element that stands at a byte offset."""
+
+
+measurement = cast("Callable[[tuple[Any, ...]], Measurement]", partial(tuple.__new__, Measurement))
+"""A measurement of the tuple of its parts: many at a time, without Python code for each."""
 
 
 def malformed(at: int, what: str) -> DecodeError:

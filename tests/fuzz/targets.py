@@ -21,6 +21,7 @@ from devices.normalize import normalize
 from devices.profile import Profile, shipped_profiles
 from ingest import coap_message
 from ingest.mqtt_packets import PacketError, Parser
+from simulators.speech import frame_metrics
 
 NOW = 1_790_000_000 * SECOND
 PROFILES = shipped_profiles()
@@ -122,8 +123,9 @@ def _codec(
             assert len(error.detail) <= LONGEST + 2
             return
         for report in reports:
-            readings, rejects, _ = normalize(report, device, profile, NOW)
-            assert len(readings) + len(rejects) == len(report.measurements)
+            readings, rejects, offset = normalize(report, device, profile, NOW)
+            # One more where a clock was wrong: by how much.
+            assert 0 <= len(readings) + len(rejects) - len(report.measurements) <= bool(offset)
 
     return Target(name, run, seeds)
 
@@ -147,7 +149,10 @@ def _packets(stream: bytes) -> None:
 
 def _example(profile: Profile) -> bytes:
     """A valid frame of a shipped profile."""
-    middle = {name: sum(spec.sensor) / 2 if spec.sensor else 1.0 for name, spec in profile.metrics.items()}
+    carried = frame_metrics(profile)
+    middle = {
+        name: sum(spec.sensor) / 2 if spec.sensor else 1.0 for name, spec in profile.metrics.items() if name in carried
+    }
     times = [NOW - 15 * MINUTE * index for index in range(3)]
     entries = [Measurement(name, None, value, time) for name, value in middle.items() for time in times]
     return profile.frame_encoder.encode(Message(entries, NOW, reads={"control": 0x81}))

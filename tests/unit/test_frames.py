@@ -7,7 +7,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.codecs.checksum import Crc, checksum
@@ -411,7 +411,6 @@ def _raw(kind: str) -> st.SearchStrategy[float]:
 
 
 @given(messages())
-@settings(deadline=None)
 def test_what_is_encoded_is_decoded_to_the_same(case: tuple[Frame, Message]) -> None:
     declared, message = case
     payload = FrameEncoder(declared).encode(message)
@@ -426,7 +425,6 @@ def test_what_is_encoded_is_decoded_to_the_same(case: tuple[Frame, Message]) -> 
 
 
 @given(messages(), st.data())
-@settings(deadline=None)
 def test_any_damage_gives_a_report_or_the_codecs_own_error_and_both_ways_agree(
     case: tuple[Frame, Message], data: st.DataObject
 ) -> None:

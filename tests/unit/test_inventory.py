@@ -1,9 +1,11 @@
 """The device table: what is written is read back, and every bad row is named."""
 
+import math
+
 import pytest
 
 from devices.document import DocumentError
-from devices.inventory import parse_inventory, write_inventory
+from devices.inventory import check_device, parse_inventory, write_inventory
 from devices.model import Device, DeviceStatus
 from devices.profile import shipped_profiles
 
@@ -39,7 +41,7 @@ def test_every_bad_row_is_named_with_its_line() -> None:
         "devices.csv:5: the identity ‘urn:dev:imei:1’ stands twice in this table",
         "devices.csv:6: ‘urn dev’ is no identity: no blanks and none of / + # (it is a level of MQTT topics)",
         "devices.csv:7: the row has more or fewer fields than the header",
-        "devices.csv:8: design.pn: 'nan' is not a finite number",
+        "devices.csv:8: design.pn: nan is not a finite number of something",
     ]
 
 
@@ -50,3 +52,9 @@ def test_a_wrong_header_is_told_before_any_row() -> None:
         "devices.csv:1: unknown column ‘profle’, did you mean ‘profile’?",
         "devices.csv:1: the column ‘profile’ is missing",
     ]
+
+
+@pytest.mark.parametrize("design", [{"pn": math.nan}, {"pn": math.inf}, {"": 5.0}])
+def test_a_nameplate_holds_finite_numbers_of_something(design: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="is not a finite number of something"):
+        check_device(Device("urn:x", "centrifugal-pump", design=design), PROFILES)

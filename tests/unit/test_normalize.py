@@ -21,8 +21,8 @@ from devices.model import (
     Reason,
     Report,
 )
-from devices.normalize import normalize
-from devices.profile import shipped_profiles
+from devices.normalize import CLOCK_ERROR, normalize
+from devices.profile import Profile, shipped_profiles
 from devices.units import UnitMismatchError, accepted, conversion
 
 NOW = 1_790_000_000 * SECOND
@@ -136,7 +136,14 @@ def times(report: Report, *, stamped: bool = False) -> tuple[list[tuple[int, Qua
     """Sample times after the repair with their quality, what was refused, and the offset."""
     reporting = PUMP.reporting.model_copy(update={"stamped": stamped})
     readings, rejects, offset = normalize(report, DEVICE, PUMP.model_copy(update={"reporting": reporting}), NOW)
-    return [(r.measured_at, r.quality) for r in readings], [reject.reason for reject in rejects], offset
+    said = [reading for reading in readings if reading.metric != CLOCK_ERROR]
+    return [(r.measured_at, r.quality) for r in said], [reject.reason for reject in rejects], offset
+
+
+def clock_errors(report: Report, profile: Profile = PUMP, *, stamped: bool = False) -> list[tuple[int, float]]:
+    reporting = profile.reporting.model_copy(update={"stamped": stamped})
+    readings, _, _ = normalize(report, DEVICE, profile.model_copy(update={"reporting": reporting}), NOW)
+    return [(r.measured_at, r.value) for r in readings if r.metric == CLOCK_ERROR]
 
 
 def flows(*at: int) -> list[Measurement]:
@@ -172,6 +179,46 @@ def test_a_time_beyond_any_mistake_is_refused() -> None:
     assert times(honest) == ([], [Reason.FUTURE_TIME], 0)
 
 
+def test_without_a_sending_time_a_series_that_reaches_into_the_future_ends_now() -> None:
+    ahead = 20 * MINUTE
+    report = Report(None, flows(NOW + ahead - 2 * MINUTE, NOW + ahead - MINUTE, NOW + ahead))
+    moved = [(NOW - 2 * MINUTE, Quality.UNCERTAIN), (NOW - MINUTE, Quality.UNCERTAIN), (NOW, Quality.UNCERTAIN)]
+    assert times(report) == (moved, [], -ahead)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        (NOW - MINUTE, NOW, NOW + HOUR),
+        (NOW + 30 * DAY - MINUTE, NOW + 30 * DAY),  # beyond any mistake
+    ],
+)
+def test_a_sample_that_stands_alone_in_the_future_moves_no_other(at: tuple[int, ...]) -> None:
+    readings, reasons, offset = times(Report(None, flows(*at)))
+    assert set(reasons) == {Reason.FUTURE_TIME}
+    assert readings == [(time, Quality.GOOD) for time in at if time <= NOW]
+    assert offset == 0
+
+
+def test_what_a_clock_was_wrong_by_is_a_reading_where_it_was_repaired() -> None:
+    reset = Report(None, flows(100 * SECOND, 400 * SECOND), sent_at=500 * SECOND)
+    assert clock_errors(reset) == [(NOW - 100 * SECOND, 500.0 - NOW / SECOND)]
+    ahead = Report(None, flows(NOW + 8 * HOUR - MINUTE), sent_at=NOW + 8 * HOUR)
+    assert clock_errors(ahead) == [(NOW - MINUTE, 8 * 3600.0)]
+    late = Report(None, flows(NOW - 3 * HOUR), sent_at=NOW - 2 * HOUR)
+    assert clock_errors(late) == []
+    assert clock_errors(late, stamped=True) == [(NOW - HOUR, -2 * 3600.0)]
+    assert clock_errors(Report(None, flows(NOW), sent_at=NOW + AHEAD)) == [], "that much is left as it is"
+    assert clock_errors(Report(None, flows(NOW + 30 * DAY), sent_at=NOW + 30 * DAY)) == [], "nothing was stored"
+    parts = PUMP.model_dump()
+    del parts["metrics"][CLOCK_ERROR]
+    assert clock_errors(ahead, Profile.model_validate(parts)) == [], "the profile does not want it"
+
+
+def test_every_shipped_profile_keeps_what_clocks_were_wrong_by() -> None:
+    assert all(CLOCK_ERROR in profile.metrics for profile in shipped_profiles().values())
+
+
 def test_a_late_uplink_is_only_then_a_slow_clock_where_the_device_stamps_each_transmission() -> None:
     report = Report(None, flows(NOW - 3 * HOUR), sent_at=NOW - 2 * HOUR)
     assert times(report) == ([(NOW - 3 * HOUR, Quality.GOOD)], [], 0)
@@ -187,5 +234,6 @@ def test_no_reading_is_ever_of_the_future_or_of_before_there_were_devices(
     at: list[int], sent_at: int | None, stamped: bool
 ) -> None:
     found, refused, _ = times(Report(None, flows(*at), sent_at=sent_at), stamped=stamped)
+    assert all(EARLIEST <= time <= NOW + AHEAD for time, _ in clock_errors(Report(None, flows(*at), sent_at=sent_at)))
     assert all(EARLIEST <= time <= NOW + AHEAD for time, _ in found)
     assert len(found) + len(refused) == len(at)

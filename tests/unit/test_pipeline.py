@@ -52,7 +52,7 @@ class Store:
 
     def commit(self, batch: Batch) -> Committed:
         self.entered.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if not self.available:
             raise UnavailableError("away")
         if any(record.readings[0].value == self.defect for record in batch.uplinks):
@@ -69,7 +69,7 @@ class Store:
         return sum(len(record.readings) for batch in self.batches for record in batch.uplinks)
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -89,7 +89,7 @@ class Answers:
 
     def wait(self, count: int) -> list[Outcome]:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.given) >= count, 10), f"{len(self.given)} of {count} answers"
+            assert self._changed.wait_for(lambda: len(self.given) >= count, 60), f"{len(self.given)} of {count} answers"
         return self.given
 
 
@@ -122,7 +122,7 @@ def test_no_answer_leaves_before_the_commit(store: Store, start: Start) -> None:
     store.gate.clear()
     pipeline = start()
     pipeline.submit(uplink(), answers, patient=False)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     assert answers.given == []
     store.gate.set()
     assert answers.wait(1) == [STORED]
@@ -134,7 +134,7 @@ def test_uplinks_that_wait_share_a_commit(store: Store, start: Start) -> None:
     store.gate.clear()
     pipeline = start(Limits(group_seconds=0))
     pipeline.submit(uplink(), answers, patient=False)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     for _ in range(50):
         pipeline.submit(uplink(), answers, patient=False)
     store.gate.set()
@@ -161,7 +161,7 @@ def test_patient_uplinks_keep_their_order_through_an_outage(store: Store, start:
     pipeline = start(Limits(retry_seconds=0.02, batch_uplinks=3))
     for number in range(10):
         pipeline.submit(uplink(f'[{{"n":"flow","v":{number}}}]'.encode()), answers, patient=True)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     store.available = True
     answers.wait(10)
     assert [r.readings[0].value for batch in store.batches for r in batch.uplinks] == [float(n) for n in range(10)]
@@ -172,7 +172,7 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(store: Store, start: Star
     store.gate.clear()
     pipeline = start(Limits(queue_uplinks=5, group_seconds=0, retry_after=7))
     pipeline.submit(uplink(), answers, patient=False)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     for _ in range(6):
         pipeline.submit(uplink(), answers, patient=False)
     [refused] = answers.wait(1)
@@ -186,7 +186,7 @@ def test_an_oversized_queue_in_bytes_refuses_too(store: Store, start: Start) -> 
     store.gate.clear()
     pipeline = start(Limits(queue_bytes=100, group_seconds=0))
     pipeline.submit(uplink(), answers, patient=False)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     pipeline.submit(uplink(b"x" * 100), answers, patient=False)
     pipeline.submit(uplink(), answers, patient=False)
     assert answers.wait(1)[0].verdict is Verdict.UNAVAILABLE
@@ -310,7 +310,7 @@ def test_a_hanging_commit_does_not_keep_the_others_waiting(store: Store, spool: 
     store.gate.clear()
     pipeline = start(Limits(takeover_seconds=0.05), spool)
     pipeline.submit(uplink(), hanging, patient=False)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     for _ in range(3):
         pipeline.submit(uplink(), others, patient=False)
     assert others.wait(3) == [STORED] * 3
@@ -342,7 +342,7 @@ def test_an_end_while_the_store_is_away_leaves_nothing_unkept(store: Store, spoo
     store.available = False
     pipeline = start(Limits(retry_seconds=60, takeover_seconds=60), spool)
     pipeline.submit(uplink(), answers, patient=False)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     pipeline.submit(uplink(), answers, patient=True)
     pipeline.close(5)
     verdicts = [outcome.verdict for outcome in answers.wait(2)]
@@ -355,7 +355,7 @@ def test_fresh_uplinks_and_the_backlog_take_turns(store: Store, spool: Spool, st
     fresh = Answers()
     store.gate.clear()
     pipeline = start(Limits(drain_uplinks=2, batch_uplinks=1, group_seconds=0), spool)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     pipeline.submit(uplink(b'[{"n":"pressure","v":1}]'), fresh, patient=False)
     store.gate.set()
     assert fresh.wait(1) == [STORED]
@@ -369,7 +369,7 @@ def test_a_defect_costs_only_the_uplink_that_meets_it(store: Store, start: Start
     store.defect = 13.0
     pipeline = start(Limits(group_seconds=0))
     pipeline.submit(uplink(), Answers(), patient=True)
-    assert store.entered.wait(10)
+    assert store.entered.wait(60)
     for number in range(10, 20):
         pipeline.submit(uplink(f'[{{"n":"flow","v":{number}}}]'.encode()), answers, patient=True)
     store.gate.set()
