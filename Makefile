@@ -38,7 +38,8 @@ test-faults: services  ## break everything again and again, for half an hour; wr
 	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/acceptance/faults -m faults
 
 test-deliveries: setup  ## the order of arrival once more: ten thousand random deliveries over random rules
-	@$(BIN)/python -m pytest tests/unit/alerts/test_engine.py tests/unit/alerts/test_groups.py -m deliveries
+	@$(BIN)/python -m pytest tests/unit/alerts/test_engine.py tests/unit/alerts/test_groups.py \
+	    tests/unit/alerts/test_keeping.py tests/unit/alerts/test_feeding.py -m deliveries
 
 check: setup  ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

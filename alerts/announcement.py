@@ -1,8 +1,9 @@
 """What of the journal's changes people are told, and how it reads. Pure; delivery is in `alerts.notify`.
 
 People follow one thing: whether the alarm is on, as they last heard. So what counts is the edge between the journal
-before and after a change, not the kind of the change: nobody is called for what was over before it was known, an alarm
-that late readings bring back is told again, and one that is withdrawn after it was told is taken back.
+before and after a change, not the kind of the change: nobody is called for what was over before it was known (but for
+what has to be acknowledged all the same), an alarm that late readings bring back is told again, and one that is
+withdrawn after it was told is taken back.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class Decision(NamedTuple):
     why: str
 
 
-def announce(change: AlarmChange) -> Decision:
-    """Decide whether a change of the journal is told to people."""
+def announce(change: AlarmChange, *, also_over: bool = False) -> Decision:
+    """Decide whether a change of the journal is told to people; `also_over` is `Rule.told_when_over`."""
     was_on = change.before is not None and change.before.cleared_at is None
     is_on = change.after is not None and change.after.cleared_at is None
     if is_on and not was_on:
@@ -51,6 +52,10 @@ def announce(change: AlarmChange) -> Decision:
         return Decision(Event.RETURNED, "the condition is back to normal")
     if is_on:
         return Decision(None, "the alarm was told; only its details changed")
+    if also_over and change.before is None:
+        return Decision(Event.RAISED, "it is over, and to be acknowledged all the same")
+    if also_over and change.after is None:
+        return Decision(Event.WITHDRAWN, "late readings show that the alarm never was")
     if change.kind is ChangeKind.RAISED:
         return Decision(None, "it was over before it was known")
     return Decision(None, "it was over, and still is")
@@ -94,6 +99,8 @@ def render(change: AlarmChange, event: Event, device: Device, rule: Rule | None,
         "value": alarm.value,
         "unit": (rule.shown_unit or "1") if rule else None,
     }
+    if event is Event.RAISED and alarm.cleared_at is not None:
+        told["notice"] = "over"
     if rule is not None:
         told["guidance"] = _guidance(rule)
         told["seconds_to_respond"] = rule.guidance.time_to_respond // SECOND

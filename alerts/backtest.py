@@ -15,9 +15,9 @@ from alerts.columns import Column, fits
 from alerts.columns import occurrences as by_columns
 from alerts.engine import Engine
 from alerts.evaluation import Plan
-from alerts.groups import VALID_INTERVALS
 from alerts.occurrences import FOREVER
 from alerts.rules import Rule
+from alerts.scopes import VALID_INTERVALS
 from alerts.screening import Range, can_call
 from devices.alarm import Alarm, Priority
 from devices.model import DAY, MINUTE, Device, Instant, Quality, Reading

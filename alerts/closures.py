@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import fsum, isfinite
 
 from alerts.expression import (
+    KNOWN,
     Arithmetic,
     Call,
     Comparison,
@@ -53,6 +54,7 @@ _CALCULATIONS: dict[str, Callable[[float, float], float]] = {
     "/": operator.truediv,
 }
 _CHOICES: dict[str, Callable[[list[float]], float]] = {"min": min, "max": max, "sum": fsum}
+_CHOICES_OF_THE_KNOWN: dict[str, Callable[[list[float]], float]] = {KNOWN["min"]: min, KNOWN["max"]: max}
 _CLEARING = {">": -1.0, ">=": -1.0, "<": 1.0, "<=": 1.0}
 """Which way a threshold moves so that its comparison holds for longer."""
 
@@ -201,6 +203,8 @@ def _call(node: Call, slots: Slots) -> Calculate:
     if node.function == "abs":
         only = arguments[0]
         return lambda values: None if (number := only(values)) is None else abs(number)
+    if node.function in _CHOICES_OF_THE_KNOWN:
+        return _choice_of_the_known(_CHOICES_OF_THE_KNOWN[node.function], arguments)
     choose: Callable[[list[float]], float] = _CHOICES[node.function]
 
     def call(values: Values) -> float | None:
@@ -211,6 +215,14 @@ def _call(node: Call, slots: Slots) -> Calculate:
                 return None
             numbers.append(number)
         return choose(numbers)
+
+    return call
+
+
+def _choice_of_the_known(choose: Callable[[list[float]], float], arguments: tuple[Calculate, ...]) -> Calculate:
+    def call(values: Values) -> float | None:
+        numbers = [number for argument in arguments if (number := argument(values)) is not None]
+        return choose(numbers) if numbers else None
 
     return call
 

@@ -132,16 +132,17 @@ def take(routing: Routing, state: State, arrived: Announcement, now: Instant) ->
     """Take in one announcement. `state` holds the cases of its subject, and those that it explains."""
     subject = (arrived.rule, arrived.device)
     if arrived.event == "raised":
-        if may_explain(routing, arrived.told):
+        over = arrived.told.get("notice") == "over"  # told all the same; nothing will follow
+        if not over and may_explain(routing, arrived.told):
             state.explaining[subject] = arrived.told
             state.changed_explaining.add(subject)
         for route, why_not in routes_for(routing, arrived.told):
             if why_not is None:
                 group = route.group.key(arrived.told)
                 known = state.cases.get((route.name, *subject))
-                case = Case(route.name, *subject, arrived.key, arrived.told, group)
+                case = Case(route.name, *subject, arrived.key, arrived.told, group, over=over)
                 if known is not None and known.held in (GROUP, QUIET):
-                    state.put(replace(known, key=arrived.key, told=arrived.told, over=False))
+                    state.put(replace(known, key=arrived.key, told=arrived.told, over=over))
                 else:
                     _arrive(routing, state, route, case, now)
         return
@@ -162,7 +163,7 @@ def due(routing: Routing, state: State, cases: Iterable[Case], open_now: Mapping
         route = routing.route(case.route)
         if case.told_at is None and route is None:  # the file has changed: by the routes that it has now
             state.drop(case)
-            if not case.over:
+            if not case.over or case.told.get("notice") == "over":
                 take(routing, state, _first(case), now)
         elif route is None:
             state.put(replace(case, due_at=None))

@@ -6,9 +6,10 @@ back to a snapshot from before it, runs forward again over the history, and what
 amendments. Live evaluation, catch-up, replay and backtest all run this code; time is the sample's, never the clock's.
 
 Pure: history and journal are functions handed in. What a rule does with one sample is in `alerts.evaluation`.
-Measured on one core with the whole library and five rules more (`tests/benchmarks/bench_engine.py`): 151,000
-readings/s in order, 129,000 sample by sample, 93,000 with every 20th uplink late. A device takes 1.9 kB with ten rules
-without windows, 28 kB with the library, of which windows are nine tenths.
+Measured on one core with the whole library and five rules more (`tests/benchmarks/bench_engine.py`): 209,000
+readings/s in order, 162,000 sample by sample, 130,000 with every 20th uplink late, 154,000 of valves that rules on
+their area judge together. A device takes 1.9 kB with ten rules without windows, 31 kB with the library, of which
+windows are nine tenths.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 
-from alerts.compiled import CompiledRule, RuleState, active
+from alerts.beginnings import settle
+from alerts.compiled import RuleState, active
 from alerts.evaluation import Plan, sample_time
-from alerts.groups import VALID_INTERVALS, Groups, Mates, judge_watch
+from alerts.groups import Groups, Mates, judge_watch
+from alerts.kept import Addresses, pack, unpack_track
 from alerts.occurrences import difference
 from alerts.rules import Rule
+from alerts.scopes import VALID_INTERVALS, Scope
 from alerts.track import Track
 from devices.alarm import Alarm, AlarmChange
+from devices.batch import Kept
 from devices.model import Device, Instant, Reading
 from devices.profile import Profile
 
@@ -40,6 +44,9 @@ windows would have held something there (`alerts.functions.LONGEST_WINDOW`)."""
 
 Journal = Callable[[str], Sequence[Alarm]]
 """A device's occurrences that were not retracted, with every change that `apply` has returned so far."""
+
+Wait = Callable[[Scope, Sequence[Reading]], None]
+"""Called instead of judging a scope from its devices' whole past, with what was handed in of them: see `meet`."""
 
 _DIGESTS = 4
 """How many of a device's last deliveries are recognised when they are repeated."""
@@ -71,8 +78,9 @@ def _raise(_: str, error: Exception | str) -> None:
 class Engine:
     """Keeps one journal up to date for many devices. Not safe for several threads at once.
 
-    `validity` (µs) replaces the profiles' own for rules that name none. What is kept for a device is bounded:
-    its last known values, its windows, the state of its rules, and a few snapshots of them.
+    `validity` (µs) replaces the profiles' own for rules that name none. What is held of a device is bounded:
+    its last known values, its windows, the state of its rules, and a few snapshots of them. `version` is that of the
+    code, for what is kept over a restart.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class Engine:
         rules: Sequence[Rule],
         profiles: Mapping[str, Profile],
         validity: Instant | None = None,
+        version: str = "",
     ) -> None:
         if len({rule.rule for rule in rules}) != len(rules):
             raise ValueError("a rule's name stands twice; the journal could not tell their alarms apart")
@@ -89,8 +98,14 @@ class Engine:
         self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}
         self._places: dict[tuple[object, ...], Plan] = {}
         self._by_tag = any(rule.applies_to.tag is not None for rule in rules)
-        self._groups = Groups(rules, profiles)
-        self._needed = sorted({o.name.removeprefix("design.") for rule in rules for o in rule.given})
+        self._addresses = Addresses(version, validity, profiles)
+        self.void: set[tuple[str, str]] = set()
+        """Rule (empty for the device itself) and device of what is kept and of no use, until it is struck out."""
+        self.catching_up = False
+        """Whether the journal may know more than what was kept of a device, until all that was committed since then
+        has been handed in again. The changes on the way to there are only right together (`occurrences.net`)."""
+        self._groups = Groups(rules, profiles, self._addresses, self.void)
+        self._needed = frozenset(o.name.removeprefix("design.") for rule in rules for o in rule.given)
         self._idle: dict[str, dict[str, str]] = {}
         self._by_design = sorted({name for rule in rules for name in rule.applies_to.design_names})
         self._tracks: dict[str, Track] = {}
@@ -120,10 +135,68 @@ class Engine:
         """Devices whose readings met no rule, with the reason: not among the devices, or of an unknown profile."""
         return MappingProxyType(self._skipped)
 
+    @property
+    def group_rules(self) -> frozenset[str]:
+        """The names of its rules on groups."""
+        return self._groups.names
+
     def forget(self, identity: str) -> None:
         """Drop what is known of a device; it is built again from history and journal when it is heard of next."""
         self._tracks.pop(identity, None)
         self._groups.forget(identity)
+
+    def keep(self, identity: str, told: set[tuple[str, str]]) -> list[Kept]:
+        """What is to be kept of a device, and of its groups that are not among those `told`, which get them."""
+        track = self._tracks.get(identity)
+        rest = None if track is None else track.rest
+        found = [Kept(identity, "", None if track is None or rest is None else pack(self._address(track), rest))]
+        return found + self._groups.keep(identity, told)
+
+    def resume(self, kept: Kept, device: Device) -> bool:
+        """Go on from what was kept of a device; False where that is for another engine, or for another entry of the
+        device. What was kept of groups waits until their devices are heard of."""
+        if kept.rule:
+            self._groups.hold(kept)
+            return True
+        plan = self._plan(device)
+        if plan is not None and kept.memory is not None:
+            track = Track(plan, device)
+            rest = unpack_track(self._address(track), kept.memory)
+            if rest is not None:
+                track.resume(rest)
+                self._tracks[device.identity] = track
+                return True
+        self.void.add(("", device.identity))
+        return False
+
+    def take_over(self, other: Engine) -> tuple[set[str], list[str]]:
+        """Go on from what another engine knows of the devices for which this one has the same rules: those devices, and
+        those that groups are about of which something is held until they are composed."""
+        found: set[str] = set()
+        for identity, theirs in other._tracks.items():
+            plan, rest = self._plan(theirs.device), theirs.rest
+            if plan is None or rest is None:
+                continue
+            track = Track(plan, theirs.device)
+            if self._address(track) == other._address(theirs):
+                track.resume(rest)
+                track.resumed = theirs.resumed
+                self._tracks[identity] = track
+                found.add(identity)
+        groups = self._groups.take_over(other._groups)
+        self.void |= other.void | {("", identity) for identity in other._tracks.keys() - found}
+        self.catching_up = other.catching_up
+        return found, groups
+
+    def _address(self, track: Track) -> bytes:
+        rules = [compiled.rule for compiled in track.plan.rules]
+        return self._addresses.of(rules, track.device, [("", track.device)])
+
+    def needed_from(self, identity: str, first: Instant) -> Instant:
+        """From when on a device's readings are read, at the most, to judge those from `first` on again."""
+        track = self._tracks.get(identity)
+        snapshot = None if track is None else track.before(first)
+        return first if snapshot is None or track is None else min(first, snapshot.at + 1 - track.plan.refill)
 
     def apply(
         self,
@@ -132,7 +205,8 @@ class Engine:
         history: History,
         journal: Journal,
         cut: Cut = lambda _: False,
-        mates: Mates = lambda _: (),
+        mates: Mates | None = None,
+        wait: Wait | None = None,
     ) -> list[AlarmChange]:
         """Judge readings that were committed, and return what has to change in the journal.
 
@@ -140,29 +214,85 @@ class Engine:
         committed has been handed in at least once. `history` and `journal` are asked only for a device that is new here
         and for late readings. Where one of them raises, the error passes through, nothing of this call is returned, and
         its devices are forgotten: hand the same readings in again later. `mates` gives the devices of a site, for rules
-        on groups of them.
+        on groups of them; None leaves those rules to `apply_to_groups`. `wait`, if given, is told of groups that are
+        met for the first time, which then are for `meet`.
         """
-        groups: dict[str, list[Reading]] = {}
-        for reading in readings:
-            group = groups.get(reading[0])
-            if group is None:
-                groups[reading[0]] = [reading]
-            else:
-                group.append(reading)
+        groups = _by_device(readings)
         changes: list[AlarmChange] = []
         try:
             for identity, group in groups.items():
                 track = self._track(identity, devices.get(identity))
                 if track is not None:
                     changes += self._judge(track, group, history, journal, cut)
-            if self._groups:
-                for watch in self._groups.of(groups, devices, mates):
-                    own = [one for identity in watch.scope.identities for one in groups.get(identity, ())]
-                    changes += judge_watch(watch, own, self._judge, history, journal, cut)
+            if mates is not None:
+                changes += self._judge_groups(groups, devices, history, journal, cut, mates, wait)
         except BaseException:
             for identity in groups:
                 self.forget(identity)
             raise
+        return changes
+
+    def apply_to_groups(
+        self,
+        readings: Iterable[Reading],
+        devices: Mapping[str, Device],
+        history: History,
+        journal: Journal,
+        cut: Cut,
+        mates: Mates,
+        wait: Wait | None = None,
+    ) -> list[AlarmChange]:
+        """The same for rules on groups alone: of devices that are not judged by themselves yet."""
+        groups = _by_device(readings)
+        try:
+            return self._judge_groups(groups, devices, history, journal, cut, mates, wait)
+        except BaseException:
+            for identity in groups:
+                self.forget(identity)
+            raise
+
+    def meet(
+        self, key: tuple[str, str], since: Mapping[str, Instant], history: History, journal: Journal, cut: Cut
+    ) -> list[AlarmChange]:
+        """Judge a scope (rule, and the device that it is about) from the past of its devices; of those in `since` the
+        readings from a moment on may not be judged yet. Nothing where there is no such scope any more."""
+        watch = self._groups.find(key)
+        if watch is None:
+            return []
+        new = [one for identity, first in since.items() for one in history(identity, None) if one.measured_at >= first]
+        try:
+            return judge_watch(watch, new, self._judge, history, journal, cut)
+        except BaseException:
+            watch.forget()
+            raise
+
+    def scope(self, key: tuple[str, str]) -> Scope | None:
+        """The scope of this key; None where there is no such one any more."""
+        watch = self._groups.find(key)
+        return None if watch is None else watch.scope
+
+    def is_in_groups(self, device: Device) -> bool:
+        """Whether rules on groups may ask for this device."""
+        return self._groups.ask_for(device)
+
+    def _judge_groups(
+        self,
+        groups: Mapping[str, list[Reading]],
+        devices: Mapping[str, Device],
+        history: History,
+        journal: Journal,
+        cut: Cut,
+        mates: Mates,
+        wait: Wait | None,
+    ) -> list[AlarmChange]:
+        changes: list[AlarmChange] = []
+        if self._groups:
+            for watch in self._groups.of(groups, devices, mates):
+                own = [one for identity in watch.scope.identities for one in groups.get(identity, ())]
+                if wait is not None and not watch.met and watch.scope.take(own):
+                    wait(watch.scope, own)
+                    continue
+                changes += judge_watch(watch, own, self._judge, history, journal, cut)
         return changes
 
     def _judge(
@@ -176,13 +306,15 @@ class Engine:
         if digest in array("q", track.digests):
             return []
         self._failed_now.clear()
-        track.wake()
         first, newest = readings[0].measured_at, track.newest
+        behind = self.catching_up and track.resumed
+        if newest is not None:
+            track.wake()
         if newest is None:
-            changes = self._rebuild(track, history, journal, cut)
-        elif first > newest:
+            changes = self._rebuild(track, first, history, journal, cut)
+        elif first > newest and not behind:
             changes = self._forward(track, readings)
-        elif first == newest:
+        elif first == newest and not behind:
             changes = self._complete(track, readings)
         else:
             changes = self._rewind(track, readings, history, journal, cut)
@@ -212,7 +344,7 @@ class Engine:
         first, last = readings[0].measured_at, readings[-1].measured_at
         snapshot = track.before(first)
         if snapshot is None:
-            return self._rebuild(track, history, journal, cut)
+            return self._rebuild(track, first, history, journal, cut)
         # What was committed beyond this delivery is left for its own turn, which then is no late one.
         assert track.newest is not None
         limit = max(last, track.newest)
@@ -222,20 +354,21 @@ class Engine:
         replay = past[begin:]
         if not replay or replay[0].measured_at > first:
             # Retention has dropped what was handed in, so perhaps more: judge only what is still there.
-            return self._rebuild(track, history, journal, cut)
+            return self._rebuild(track, first, history, journal, cut)
         known = [
             alarm
             for alarm in journal(track.identity)
             if alarm.rule in track.plan.names and (alarm.cleared_at is None or alarm.cleared_at > snapshot.at)
         ]
         track.restore(snapshot)
-        track.memory.refill(past[:begin])
+        if begin:
+            track.memory.refill(past[:begin])
         moved = track.advance(replay, self._failed)
         return self._changes(known, _occurrences(snapshot.states, moved))
 
-    def _rebuild(self, track: Track, history: History, journal: Journal, cut: Cut) -> list[AlarmChange]:
+    def _rebuild(self, track: Track, first: Instant, history: History, journal: Journal, cut: Cut) -> list[AlarmChange]:
         """Judge everything the history has. What the journal holds from before its beginning (retention) is taken as
-        given, as no reading is left to decide it."""
+        given, as no reading is left to decide it. `first`: the earliest reading that may not be judged yet."""
         replay = track.plan.relevant(history(track.identity, None))
         if not replay:
             return []
@@ -246,37 +379,11 @@ class Engine:
             if alarm.rule in track.plan.names and (alarm.cleared_at is None or alarm.cleared_at >= begin)
         ]
         track.reset()
-        if cut(track.identity):
-            return self._rebuild_cut(track, replay, known)
-        _take_as_given(track, track.plan.rules, known, begin)
-        states = tuple(track.memory.states)
+        if cut(track.identity) or any(alarm.since < begin for alarm in known):
+            before, after = settle(track, replay, known, first, self._failed)
+            return self._changes(before, _occurrences((), after))
         moved = track.advance(replay, self._failed)
-        return self._changes(known, _occurrences(states, moved))
-
-    def _rebuild_cut(self, track: Track, replay: list[Reading], known: list[Alarm]) -> list[AlarmChange]:
-        """Judge a history whose beginning is cut off: what a window would have held there is not known. So until its
-        windows are full again, the journal is taken as given for a rule that has any."""
-        begin = replay[0].measured_at
-        full = begin + max((window.reach for window in track.plan.windows), default=0)
-        plain = [compiled for compiled in track.plan.rules if not compiled.windows]
-        windowed = [compiled for compiled in track.plan.rules if compiled.windows]
-        # What had begun to count towards a delay is known once every delay could have passed.
-        settled = full + max((max(one.on_delay, one.off_delay) for one in windowed), default=0)
-        names = {compiled.rule.rule for compiled in windowed}
-        _take_as_given(track, plain, known, begin)
-        states = tuple(track.memory.states)
-        moved: list[Alarm] = []
-        done = 0
-        for until in (full, settled):
-            end = bisect_left(replay, until, key=sample_time)
-            moved += [a for a in track.advance(replay[done:end], self._failed) if a.rule not in names]
-            _take_as_given(track, windowed, known, until)
-            track.commit()
-            done = end
-        given = [state for compiled in windowed if (state := track.memory.states[compiled.index]) is not None]
-        moved += track.advance(replay[done:], self._failed)
-        before = [a for a in known if a.rule not in names or a.cleared_at is None or a.cleared_at >= settled]
-        return self._changes(before, _occurrences((*states, *given), moved))
+        return self._changes(known, _occurrences((), moved))
 
     def _changes(
         self, before: Iterable[Alarm], after: Iterable[Alarm], touched: Iterable[Alarm] | None = None
@@ -338,8 +445,8 @@ class Engine:
     def _chosen_by(self, device: Device) -> tuple[object, ...]:
         """What rules choose this device by, beside its profile and site."""
         by_tag = device.tag if self._by_tag else ""
-        by_design = tuple(device.design.get(name) for name in self._by_design)
-        return (by_tag, by_design, tuple(name in device.design for name in self._needed))
+        by_design = tuple([device.design.get(name) for name in self._by_design])
+        return (by_tag, by_design, self._needed.intersection(device.design))
 
     def _can_call(self, rule: Rule, device: Device, profile: Profile) -> bool:
         why = rule.idle(profile.metrics, device.design)
@@ -348,31 +455,20 @@ class Engine:
         return why is None
 
 
+def _by_device(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
+    groups: dict[str, list[Reading]] = {}
+    for reading in readings:
+        group = groups.get(reading[0])
+        if group is None:
+            groups[reading[0]] = [reading]
+        else:
+            group.append(reading)
+    return groups
+
+
 def _alike(one: Device, other: Device) -> bool:
     """Whether two entries of a device give the same judgement."""
     return (one.profile, one.site, one.tag, one.design) == (other.profile, other.site, other.tag, other.design)
-
-
-def _take_as_given(track: Track, rules: Iterable[CompiledRule], known: Iterable[Alarm], begin: Instant) -> None:
-    """Let the rules go on from what the journal says to be active at an instant."""
-    states = track.memory.states
-    for compiled in rules:
-        told = [
-            alarm
-            for alarm in known
-            if alarm.rule == compiled.rule.rule
-            and alarm.raised_at < begin
-            and (alarm.cleared_at is None or alarm.cleared_at >= begin)
-        ]
-        state = states[compiled.index]
-        if not told:
-            states[compiled.index] = None if state is None or state.alarm is not None else state
-            continue
-        alarm = replace(told[-1], cleared_at=None)
-        if state is None or state.alarm is None:
-            states[compiled.index] = RuleState(alarm, None, 0, begin, known=True)
-        else:
-            states[compiled.index] = state._replace(alarm=alarm)
 
 
 def _occurrences(states: Iterable[RuleState | None], moved: Iterable[Alarm]) -> list[Alarm]:

@@ -24,7 +24,8 @@ from alerts.expression import Feature
 from alerts.quick import Check, Layout, check
 from alerts.rules import Rule
 from alerts.setpoints import Override
-from alerts.windows import Room, Window, empty_room, lay_out
+from alerts.window_kinds import Room
+from alerts.windows import Window, empty_room, lay_out
 from devices.alarm import Alarm
 from devices.model import HOUR, SECOND, Device, Instant, Quality, Reading
 
@@ -36,6 +37,8 @@ few snapshots of them would be most of the memory that a device takes."""
 
 _CHOICES = 256
 """Combinations of metrics whose rules are remembered; devices use a handful."""
+_SHARED = 1_024
+"""Ages of values that are remembered to be shared: devices measure most things at the same instants."""
 WORTH = 64
 """So many samples of one combination make it worth writing a function for it (`alerts.quick`)."""
 
@@ -84,6 +87,8 @@ class Plan:
         """From which slot on nothing is measured."""
         self.design = {name.removeprefix("design."): self.slots[name] for name in design}
         self.windows = lay_out([(f.kind, f.window, rollovers.get(f.metric)) for f in windows])
+        self.empty = empty_room(self.windows).tobytes()
+        """All windows of a device of which no reading is known."""
         self.window_at = {self.slots[f.name]: window for f, window in zip(windows, self.windows, strict=True)}
         short = [window for window in self.windows if window.reach <= REFILL]
         self.refill = short[-1].reach if short else 0
@@ -117,7 +122,7 @@ class Plan:
         """What devices with the same entries on their nameplates share, where no set-point is their own."""
         self.setpoints = tuple(_setpoints(rule, self.slots) for rule in rules if rule.setpoints)
         self.has_overrides = any(rule.overrides for rule in rules)
-        self.shared: dict[bytes, bytes] = {}
+        self._shared: dict[bytes, bytes] = {}
         self.memory = Memory(self)
         """The unpacked memory that the devices of this plan take in turns."""
 
@@ -137,6 +142,15 @@ class Plan:
             if found.met >= WORTH:
                 found.check = check(found.rules, told, self._layout)
         return found
+
+    def sharing(self, ages: bytes) -> bytes:
+        """The same ages, held once for all devices that have them."""
+        shared = self._shared.get(ages)
+        if shared is None:
+            if len(self._shared) >= _SHARED:
+                self._shared.clear()
+            shared = self._shared[ages] = ages
+        return shared
 
     def relevant(self, readings: Iterable[Reading]) -> list[Reading]:
         """The readings that feed a condition: of a metric that a rule names, and not bad unless a rule asks for its

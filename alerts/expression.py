@@ -65,7 +65,7 @@ class Feature:
 
     @property
     def kind(self) -> str:
-        """The window's kind in `alerts.windows.KINDS`."""
+        """The window's kind in `alerts.window_kinds.KINDS`."""
         return "increase" if self.function == "rate" and plain(self.metric) in COUNTERS else self.function
 
     @property
@@ -126,6 +126,10 @@ class Call:
     text: str = ""
     model: Judgement | None = None
 
+
+KNOWN = {"max": "max of the known", "min": "min of the known"}
+"""Choices that leave out what is unknown, and are unknown only where all is. No rule writes them: they are what
+`alerts.instances` makes of a greatest above a limit, or a least below it, over several devices."""
 
 Numeric = Number | Operand | Feature | Negative | Arithmetic | Call
 
@@ -321,12 +325,18 @@ def can_hold(node: Truth, missing: Collection[str]) -> bool:
     """Whether a condition can be true at all where these metrics and given values are unknown for ever."""
     match node:
         case Comparison():
-            return not any(o.name in missing or metric_of(o) in missing for o in operands(node))
+            return _can_be_known(node.left, missing) and _can_be_known(node.right, missing)
         case Not():
             return can_fail(node.operand, missing)
         case Junction():
             every = all if node.operator == "and" else any
             return every(can_hold(part, missing) for part in node.parts)
+
+
+def _can_be_known(node: Numeric, missing: Collection[str]) -> bool:
+    if isinstance(node, Call) and node.function in KNOWN.values():
+        return any(_can_be_known(argument, missing) for argument in node.arguments)
+    return not any(o.name in missing or metric_of(o) in missing for o in operands(node))
 
 
 def can_fail(node: Truth, missing: Collection[str]) -> bool:

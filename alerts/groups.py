@@ -1,220 +1,29 @@
-"""Rules on groups of devices: who belongs together, and when a moment may be judged. Pure.
+"""Rules on groups of devices: when a moment may be judged, and what is known of each scope. Pure.
 
-A scope is one group with the rule that watches it. Its devices' readings are put together as those of one device with
-the metrics `<role>.<metric>`, and that is judged by the same code as any device (`alerts.engine`). What a group has in
-addition is that its devices are late by different times, so that a value may be missing only because it has not come
-yet. So a moment is judged when every device of the scope is known at it, or when the scope has been heard of for so
-long after it (the patience) that waiting is over; what is missing then is unknown. `judged_until` is a function of the
-set of readings and never goes back when readings are added, so that a scope's journal does not depend on the order of
-arrival either.
+Who belongs together is in `alerts.scopes`. A scope's devices are judged as one, by the same code as any device
+(`alerts.engine`). What a group has in addition is that its devices are late by different times, so that a value may be
+missing only because it has not come yet. So a moment is judged when every device of the scope is known at it, or when
+the scope has been heard of for so long after it (the patience) that waiting is over; what is missing then is unknown.
+`judged_until` is a function of the set of readings and never goes back when readings are added, so that a scope's
+journal does not depend on the order of arrival either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 
 from alerts.evaluation import NEVER, Plan, sample_time
-from alerts.expression import (
-    Arithmetic,
-    Call,
-    Comparison,
-    Condition,
-    Feature,
-    Junction,
-    Negative,
-    Not,
-    Number,
-    Numeric,
-    Operand,
-    Truth,
-    operands,
-)
-from alerts.functions import AGGREGATES
+from alerts.kept import Addresses, WatchRest, pack, unpack_watch
 from alerts.rules import Rule
-from alerts.selection import Group
+from alerts.scopes import Scope, casting_of, compose, judged_until
 from alerts.track import Track
 from devices.alarm import Alarm, AlarmChange
-from devices.model import Device, DeviceStatus, Instant, Reading
+from devices.batch import Kept
+from devices.model import Device, Instant, Reading
 from devices.profile import Profile
-
-MOST = 200
-"""Devices of one scope, at most: each of their samples is a sample of all of them."""
-
-VALID_INTERVALS = 2
-"""How many of the longest reporting intervals a value stands, and a moment waits: one uplink may be lost."""
 
 Mates = Callable[[str], Sequence[Device]]
 """The devices of a site. The same list object as long as nothing has changed spares composing the groups again."""
-
-
-@dataclass(frozen=True)
-class Scope:
-    """A rule on one group: `members` are its devices under the names by which the condition is told them apart."""
-
-    rule: Rule
-    about: Device
-    members: tuple[tuple[str, Device, Profile], ...]
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """What tells it from other scopes, as it does their alarms."""
-        return self.rule.rule, self.about.identity
-
-    @cached_property
-    def identities(self) -> tuple[str, ...]:
-        """Its devices, each once."""
-        return tuple(dict.fromkeys(device.identity for _, device, _ in self.members))
-
-    @cached_property
-    def names(self) -> Mapping[str, tuple[str, ...]]:
-        """What each device is called."""
-        found: dict[str, tuple[str, ...]] = {}
-        for name, device, _ in self.members:
-            found[device.identity] = (*found.get(device.identity, ()), name)
-        return found
-
-    @property
-    def interval(self) -> Instant:
-        """The longest reporting interval."""
-        return max(profile.reporting.interval for _, _, profile in self.members)
-
-    @property
-    def patience(self) -> Instant:
-        """How long a moment waits for those that are not known at it."""
-        group = self.rule.group
-        assert group is not None
-        return group.patience or VALID_INTERVALS * self.interval
-
-    @cached_property
-    def instance(self) -> Rule:
-        """The rule with its roles of several devices written out."""
-        return _instance(self.rule, self._counts)
-
-    @cached_property
-    def device(self) -> Device:
-        """Its devices as one: the one that the alarm is about, with the nameplates of all."""
-        design = dict(self.about.design)
-        for name, device, _ in self.members:
-            design.update({f"{name}.{entry}": value for entry, value in device.design.items()})
-        return replace(self.about, design=design)
-
-    @property
-    def idle(self) -> str | None:
-        """Why the rule can never call on it."""
-        metrics = {f"{name}.{metric}" for name, _, profile in self.members for metric in profile.metrics}
-        return self.instance.idle(metrics, self.device.design)
-
-    @property
-    def like(self) -> tuple[object, ...]:
-        """Scopes that have this in common are judged by one plan."""
-        return (self.rule.rule, self.interval, tuple(self._counts.items()), tuple(self._rollovers.items()))
-
-    def plan(self) -> Plan:
-        """What judges it."""
-        return Plan([self.instance], VALID_INTERVALS * self.interval, self._rollovers)
-
-    def take(self, readings: Iterable[Reading]) -> list[Reading]:
-        """The readings that count here, as those of one device."""
-        metrics, names, about = self._metrics, self.names, self.about.identity
-        return [
-            Reading(about, f"{name}.{metric}", at, value, quality)
-            for device, metric, at, value, quality in readings
-            for name in names.get(device, ())
-            if f"{name}.{metric}" in metrics
-        ]
-
-    def watched(self, readings: Iterable[Reading]) -> dict[str, Instant]:
-        """By name of those that the readings know: up to when."""
-        found: dict[str, Instant] = {}
-        for _, metric, at, _, _ in readings:
-            name = metric.rpartition(".")[0]
-            if at > found.get(name, NEVER):
-                found[name] = at
-        return found
-
-    @cached_property
-    def _metrics(self) -> frozenset[str]:
-        return frozenset(self.instance.parsed.metrics)
-
-    @cached_property
-    def _counts(self) -> dict[str, int]:
-        group = self.rule.group
-        assert group is not None
-        of_role = [name.partition("[")[0] for name, _, _ in self.members]
-        return {role: of_role.count(role) for role, several in group.severals.items() if several}
-
-    @property
-    def _rollovers(self) -> dict[str, float]:
-        return {
-            f"{name}.{metric}": limit
-            for name, _, profile in self.members
-            for metric, limit in sorted(profile.rollovers.items())
-        }
-
-
-def judged_until(scope: Scope, known: Mapping[str, Instant]) -> Instant:
-    """Up to which moment a scope is judged whose members are known until these moments (NEVER if up to none)."""
-    newest = max(known.values(), default=NEVER)
-    if newest == NEVER:
-        return NEVER
-    return max(newest - scope.patience, min(known.get(name, NEVER) for name, _, _ in scope.members))
-
-
-def compose(
-    rules: Iterable[Rule], devices: Iterable[Device], profiles: Mapping[str, Profile]
-) -> tuple[list[Scope], dict[str, dict[str, str]]]:
-    """The scopes among these devices; and by rule why it has none where it was meant to, each reason with the first
-    device that it concerns."""
-    active = [d for d in devices if d.status is not DeviceStatus.RETIRED and d.profile in profiles]
-    active.sort(key=lambda device: (device.tag, device.identity))
-    scopes: list[Scope] = []
-    without: dict[str, dict[str, str]] = {}
-    for rule in rules:
-        group = rule.group
-        if group is None:
-            continue
-        places: dict[tuple[str, ...], dict[str, list[Device]]] = {}
-        for device in active:
-            roles = group.roles_of(device, profiles[device.profile].kind)
-            place = group.by.of(device) if roles else None
-            if place is not None:
-                cast = places.setdefault(place, {name: [] for name in group.roles})
-                for role in roles:
-                    cast[role].append(device)
-        for cast in places.values():
-            for scope, why in _scopes(rule, group, cast, profiles):
-                problem = why or scope.idle
-                if problem is None:
-                    scopes.append(scope)
-                else:
-                    without.setdefault(rule.rule, {}).setdefault(problem, scope.about.identity)
-    return scopes, without
-
-
-def _scopes(
-    rule: Rule, group: Group, cast: Mapping[str, Sequence[Device]], profiles: Mapping[str, Profile]
-) -> Iterable[tuple[Scope, str | None]]:
-    """The scopes of one place; with a reason those that are none."""
-    leading = next(iter(group.roles))
-    abouts = cast[leading][:1] if group.roles[leading].several else cast[leading]
-    for about in abouts:
-        members: list[tuple[str, Device, Profile]] = []
-        why: str | None = None
-        for role, several in group.severals.items():
-            found = [about] if role == leading and not several else list(cast[role])
-            if role != leading:
-                found = [device for device in found if device is not about]
-            if not found:
-                why = f"no device of its {group.by} is its ‘{role}’"
-            elif not several and len(found) > 1:
-                why = f"several devices of its {group.by} could be its ‘{role}’; it takes one"
-            for number, device in enumerate(found, 1):
-                members.append((f"{role}[{number}]" if several else role, device, profiles[device.profile]))
-        if len(members) > MOST:
-            why = f"the group has {len(members)} devices, more than {MOST}"
-        yield Scope(rule, about, tuple(members)), why
 
 
 class Watch:
@@ -223,13 +32,33 @@ class Watch:
     def __init__(self, scope: Scope, plan: Plan) -> None:
         self.scope = scope
         self._plan = plan
+        self.track: Track
+        self._known: dict[str, Instant] | None
+        self._waiting: list[Reading]
+        self.until: Instant
+        """Up to when it is judged."""
         self.forget()
+
+    @property
+    def rest(self) -> WatchRest | None:
+        """What there is to keep; None if nothing is known."""
+        return None if self._known is None else WatchRest(self.track.rest, self._known, self._waiting, self.until)
+
+    @property
+    def met(self) -> bool:
+        """Whether it knows its devices' past."""
+        return self._known is not None
+
+    def resume(self, rest: WatchRest) -> None:
+        """Go on from what another watch of the same scope had."""
+        if rest.track is not None:
+            self.track.resume(rest.track)
+        self._known, self._waiting, self.until = rest.known, rest.waiting, rest.until
 
     def forget(self) -> None:
         """Drop what is known; it is built again from history and journal."""
         self.track = Track(self._plan, self.scope.device)
-        self._known: dict[str, Instant] | None = None
-        self._waiting: list[Reading] = []
+        self._known, self._waiting, self.until = None, [], NEVER
 
     def ready(self, readings: Sequence[Reading], whole: Callable[[], Sequence[Reading]]) -> list[Reading]:
         """Take readings in (`Scope.take`) and give those that may be judged now. At the first time the whole history
@@ -237,16 +66,18 @@ class Watch:
         if self._known is None:
             readings = whole()
             self._known = {}
-        self._known = _latest(self._known, self.scope.watched(readings))
-        until = judged_until(self.scope, self._known)
+        known = self._known
+        for name, at in self.scope.watched(readings).items():
+            if at > known.get(name, NEVER):
+                known[name] = at
+        until, before = judged_until(self.scope, known), self.until
+        if until == before:  # the usual case in a large group: those that wait go on waiting
+            self._waiting += [reading for reading in readings if reading.measured_at > until]
+            return [reading for reading in readings if reading.measured_at <= until]
+        self.until = until
         held = [*self._waiting, *readings]
         self._waiting = [reading for reading in held if reading.measured_at > until]
         return [reading for reading in held if reading.measured_at <= until]
-
-    @property
-    def until(self) -> Instant:
-        """Up to when it is judged."""
-        return judged_until(self.scope, self._known or {})
 
 
 JudgeTrack = Callable[
@@ -265,12 +96,23 @@ JudgeTrack = Callable[
 class Groups:
     """The scopes of all sites, as far as their devices have been heard of."""
 
-    def __init__(self, rules: Iterable[Rule], profiles: Mapping[str, Profile]) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        profiles: Mapping[str, Profile],
+        addresses: Addresses,
+        void: set[tuple[str, str]],
+    ) -> None:
+        self._addresses = addresses
+        # What was kept of scopes that are not composed yet: by the device that they are about, and rule.
+        self._held: dict[str, dict[str, bytes]] = {}
+        self._void = void
         self._rules = [rule for rule in rules if rule.group is not None]
+        self.names = frozenset(rule.rule for rule in self._rules)
         self._profiles = profiles
         self._sites: dict[str, tuple[Sequence[Device], dict[tuple[str, str], Watch]]] = {}
         self._watches: dict[str, list[Watch]] = {}
-        self._cast: dict[str, tuple[Device, bool]] = {}
+        self._casting = casting_of(self._rules, profiles)
         self._plans: dict[tuple[object, ...], Plan] = {}
         self.idle: dict[str, dict[str, str]] = {}
         """By rule why it can never call where it was meant to."""
@@ -283,26 +125,67 @@ class Groups:
         for watch in self._watches.get(identity, ()):
             watch.forget()
 
+    def hold(self, kept: Kept) -> None:
+        """What was kept of a scope, for when it is composed."""
+        if kept.memory is not None:
+            self._held.setdefault(kept.device, {})[kept.rule] = kept.memory
+
+    def keep(self, identity: str, told: set[tuple[str, str]]) -> list[Kept]:
+        """What is to be kept of the scopes of a device that are not among those `told`, which get them."""
+        found = [Kept(identity, rule, held) for rule, held in self._held.get(identity, {}).items()]
+        for watch in self._watches.get(identity, ()):
+            if watch.scope.key not in told:
+                told.add(watch.scope.key)
+                found.append(self._kept(watch))
+        return found
+
+    def take_over(self, other: Groups) -> list[str]:
+        """Hold what another one knows; the devices that it is about. What was kept of it is void: a scope that is no
+        more must not be found when there is one like it again."""
+        known = [other._kept(watch) for _, watches in other._sites.values() for watch in watches.values()]
+        known += [Kept(about, rule, held) for about, rules in other._held.items() for rule, held in rules.items()]
+        for kept in known:
+            self._void.add((kept.rule, kept.device))
+            if kept.rule in self.names:
+                self.hold(kept)
+        return list(self._held)
+
+    def _kept(self, watch: Watch) -> Kept:
+        rest, (rule, about) = watch.rest, watch.scope.key
+        return Kept(about, rule, None if rest is None else pack(self._address(watch.scope), rest))
+
+    def _address(self, scope: Scope) -> bytes:
+        return self._addresses.of([scope.rule], scope.about, [(name, device) for name, device, _ in scope.members])
+
+    def _resume(self, watch: Watch) -> None:
+        """Go on from what is held of a scope, if that is for this one."""
+        rule, about = watch.scope.key
+        held = self._held.get(about, {}).pop(rule, None)
+        rest = None if held is None else unpack_watch(self._address(watch.scope), held)
+        if rest is not None:
+            watch.resume(rest)
+        elif held is not None:
+            self._void.add(watch.scope.key)
+
+    def find(self, key: tuple[str, str]) -> Watch | None:
+        """The scope of this key, if it is composed."""
+        return next((watch for watch in self._watches.get(key[1], ()) if watch.scope.key == key), None)
+
+    def ask_for(self, device: Device) -> bool:
+        """Whether a device plays a role in any of these rules."""
+        return any(self._casting.roles(device))
+
     def of(self, identities: Iterable[str], devices: Mapping[str, Device], mates: Mates) -> list[Watch]:
         """The scopes that some devices belong to, each once."""
         found: dict[int, Watch] = {}
         for identity in identities:
             device = devices.get(identity)
-            if device is not None and self._is_cast(device):
+            # Most devices of a large site play no role; for them nobody reads who else is there.
+            if device is not None and self.ask_for(device):
                 self._compose(device.site, mates(device.site))
                 for watch in self._watches.get(identity, ()):
                     found[id(watch)] = watch
         return list(found.values())
-
-    def _is_cast(self, device: Device) -> bool:
-        """Whether a device may play any role, remembered; most devices of a large site play none."""
-        known = self._cast.get(device.identity)
-        if known is None or known[0] is not device:
-            profile = self._profiles.get(device.profile)
-            groups = (rule.group for rule in self._rules if rule.group is not None)
-            plays = profile is not None and any(group.roles_of(device, profile.kind) for group in groups)
-            known = self._cast[device.identity] = (device, plays)
-        return known[1]
 
     def _compose(self, site: str, devices: Sequence[Device]) -> None:
         listed, watches = self._sites.get(site, ((), {}))
@@ -321,7 +204,11 @@ class Groups:
             plan = self._plans.get(scope.like)
             if plan is None:
                 plan = self._plans[scope.like] = scope.plan()
-            kept[scope.key] = Watch(scope, plan)
+            watch = kept[scope.key] = Watch(scope, plan)
+            self._resume(watch)
+        self._void |= watches.keys() - kept.keys()
+        for one in devices:  # scopes that there were, and are no more
+            self._void |= {(rule, one.identity) for rule in self._held.pop(one.identity, ())}
         for identity in {one for watch in watches.values() for one in watch.scope.identities}:
             self._watches.pop(identity, None)
         for watch in kept.values():
@@ -384,76 +271,3 @@ def judge_group(scope: Scope, readings: Iterable[Reading]) -> list[Alarm]:
 def _raise(_: str, error: Exception | str) -> None:
     if isinstance(error, Exception):
         raise error
-
-
-def _latest(known: Mapping[str, Instant], newer: Mapping[str, Instant]) -> dict[str, Instant]:
-    return {**known, **{name: max(at, known.get(name, NEVER)) for name, at in newer.items()}}
-
-
-def _instance(rule: Rule, counts: Mapping[str, int]) -> Rule:
-    """The rule for a group in which each role of several devices has so many."""
-    condition = rule.parsed
-    written = Condition(condition.text, _truth(condition.root, counts))
-    widths: dict[str, float] = {}
-    for subject, width in rule.deadbands.items():
-        own = [_numbered(o, role, n).subject for o in condition.operands if not o.is_given and o.subject == subject
-               for role, count in counts.items() if _is_of(o, role) for n in range(1, count + 1)]  # fmt: skip
-        widths |= dict.fromkeys(own or [subject], width)
-    found = rule.model_copy()
-    # Where a model keeps what it has worked out of its fields: the copy has worked out something else.
-    found.__dict__.update(parsed=written, deadbands=widths)
-    found.__dict__.pop("given", None)
-    found.__dict__.pop("shown", None)
-    return found
-
-
-def _truth(node: Truth, counts: Mapping[str, int]) -> Truth:
-    match node:
-        case Comparison():
-            return replace(node, left=_number(node.left, counts), right=_number(node.right, counts))
-        case Not():
-            return Not(_truth(node.operand, counts))
-        case Junction():
-            return Junction(node.operator, tuple(_truth(part, counts) for part in node.parts))
-
-
-def _number(node: Numeric, counts: Mapping[str, int]) -> Numeric:
-    match node:
-        case Number() | Operand() | Feature():
-            return node
-        case Negative():
-            return Negative(_number(node.operand, counts))
-        case Arithmetic():
-            return replace(node, left=_number(node.left, counts), right=_number(node.right, counts))
-        case Call():
-            (only, *more) = node.arguments
-            if more or node.function not in AGGREGATES:
-                return replace(node, arguments=tuple(_number(argument, counts) for argument in node.arguments))
-            (role,) = {role for role in counts for o in operands(only) if _is_of(o, role)}
-            each = tuple(_of(only, role, number) for number in range(1, counts[role] + 1))
-            return each[0] if len(each) == 1 else replace(node, arguments=each)
-
-
-def _of(node: Numeric, role: str, number: int) -> Numeric:
-    """A number of one of the devices of a role."""
-    match node:
-        case Operand() | Feature():
-            return _numbered(node, role, number) if _is_of(node, role) else node
-        case Negative():
-            return Negative(_of(node.operand, role, number))
-        case Arithmetic():
-            return replace(node, left=_of(node.left, role, number), right=_of(node.right, role, number))
-        case Call():
-            return replace(node, arguments=tuple(_of(argument, role, number) for argument in node.arguments))
-    return node
-
-
-def _is_of(read: Operand | Feature, role: str) -> bool:
-    name = read.metric if isinstance(read, Feature) else read.name
-    return name.removeprefix("design.").startswith(f"{role}.")
-
-
-def _numbered(read: Operand | Feature, role: str, number: int) -> Operand | Feature:
-    if isinstance(read, Feature):
-        return replace(read, metric=read.metric.replace(f"{role}.", f"{role}[{number}].", 1))
-    return replace(read, name=read.name.replace(f"{role}.", f"{role}[{number}].", 1))

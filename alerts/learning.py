@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from alerts.engine import judge
-from alerts.groups import compose, judge_group
+from alerts.groups import judge_group
 from alerts.multivariate import Model, Period, fit
 from alerts.rules import Rule
+from alerts.scopes import compose
 from devices.model import DAY, Device, Reading, moment
 from devices.profile import Profile
 

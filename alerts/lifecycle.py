@@ -44,10 +44,15 @@ def check_reset(found: AlarmState) -> None:
     raise LifecycleError(f"it is not latched but {found.value}; there is nothing to reset")
 
 
+def check_reason(reason: str) -> None:
+    """`LifecycleError` where nobody says why an alarm is kept from people, or is so no longer."""
+    if not reason.strip():
+        raise LifecycleError("a reason is needed: whoever looks at the list next must know why it is there, or is not")
+
+
 def check_shelving(now: Instant, until: Instant, reason: str, longest: Instant = MAX_SHELVED) -> None:
     """`LifecycleError` where an alarm may not be shelved like this."""
-    if not reason.strip():
-        raise LifecycleError("a reason is needed: whoever looks at the list next must know why it is not there")
+    check_reason(reason)
     if until <= now:
         raise LifecycleError("the end of shelving must lie in the future")
     if until - now > longest:

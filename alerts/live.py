@@ -14,71 +14,53 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from types import MappingProxyType
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from alerts.engine import Engine
-from alerts.occurrences import applied
+from alerts.feeding import DEVICES_SECONDS, Feeder
 from alerts.ports import Announcer, Ports
-from devices.alarm import Alarm, AlarmChange
+from devices.alarm import AlarmChange
 from devices.errors import UnavailableError
-from devices.model import Device, Instant, Reading
+from devices.model import Instant, Reading
 
 log = structlog.get_logger()
 
 CHANGES = Counter("headworks_alarm_changes", "Lines written to the alarm journal", ["kind"])
-JUDGED = Counter("headworks_readings_judged", "Readings that met the rules")
 SKIPPED = Counter("headworks_handover_skipped", "Committed batches left to the uplink log as the engine was behind")
 FAILING = Gauge("headworks_rules_failing", "Rules that raised an unexpected error")
 IDLE = Gauge("headworks_rules_idle", "Rules that can never call on some of the devices that they are for")
-DEVICE_FAILURES = Counter("headworks_engine_device_failures", "Times that a device could not be judged by a defect")
 LEADING = Gauge("headworks_engine_leading", "1 while the engine of this process judges, 0 while another one's does")
 BACKLOG = Gauge("headworks_engine_backlog", "Readings handed over and not judged yet")
 
 BACKLOG_LIMIT = 200_000
 """Readings held for the engine; beyond it they are read again from the database when it has caught up."""
-DEVICES_SECONDS = 30.0
-"""How old the engine's copy of a device's registry entry may be."""
-AT_ONCE = 1_000
-"""Devices that are read from the database with one question, at the most."""
-PAST_AT_ONCE = 50_000
-"""Readings of the past that are held at a time, about, and as many that are being read: some 10 MB each."""
-_PORTIONS_AT_ONCE = 8
-"""Portions that are judged in one go where nothing goes wrong, so that each but the first is read ahead."""
 CONTACT_SECONDS = 60.0
 """How often it is judged who is heard of; so long after a start the backlog has time to come in."""
-MATES_SHARE = 50
-"""At most one part in so many of the time is spent on reading who belongs to a group."""
 CONTACT_SHARE = 20
 """With a large fleet that takes its time: at most one part in so many is spent on it, so that readings do not wait."""
+_KEEPING_SHARE = 0.8
+"""Of the time that there is for a stop: until then it keeps what it knows."""
 SCAN_SECONDS = 1.0
 """How often the uplink log is asked for what did not come by hand-over."""
 
-_NONE: Mapping[str, list[Reading]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """What devices that are met for the first time are judged from."""
-
-    identities: list[str]
-    devices: Mapping[str, Device]
-    """Those of them that were not known yet."""
-    readings: Sequence[Reading]
-    cut: Collection[str]
-    alarms: Sequence[Alarm]
-
 
 class LiveEngine:
-    """Judges committed readings in a thread of its own, and writes what follows to the journal."""
+    """Judges committed readings in a thread of its own, and writes what follows to the journal. `keep_every`: seconds
+    between the rounds in which what it knows is kept (`alerts.keeping`)."""
 
-    def __init__(self, engine: Engine, ports: Ports, announcer: Announcer, monotonic: Callable[[], float]) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        ports: Ports,
+        announcer: Announcer,
+        monotonic: Callable[[], float],
+        keep_every: float | None = None,
+    ) -> None:
+        self._feeder = Feeder(engine, ports, monotonic, keep_every)
         self._ports = ports
         self._announcer = announcer
         self._monotonic = monotonic
@@ -90,33 +72,20 @@ class LiveEngine:
         # Judged but not yet below the position: transactions that the next scan need not look at.
         self._known: set[int] = set()
         self._position: int | None = None
-        self._unwritten: list[AlarmChange] = []
+        # The position as long as nobody waits to be met: with it the journal is complete.
+        self._complete: int | None = None
         self._written: int | None = None
-        self._devices: dict[str, Device] = {}
-        self._mates: dict[str, Sequence[Device]] = {}
-        self._mates_until = 0.0
         # Transactions that the last scan saw and that had not been handed over: perhaps on their way, so they get until
         # the next scan.
         self._late: set[int] = set()
-        # Devices that the engine has met; the first meeting needs their past, which is read for many at once.
-        self._met: set[str] = set()
-        self._pasts: dict[str, list[Reading]] = {}
-        self._journals: dict[str, list[Alarm]] = {}
-        self._cuts: set[str] = set()
-        # Of the call at hand: the earliest sample of each device that is not judged yet.
-        self._first: dict[str, Instant] = {}
-        # What the log said at the start: from when on a device's readings were not judged. Until that is written.
-        self._unjudged: dict[str, Instant] = {}
-        # Devices whose judgement was interrupted, with the earliest sample time to judge again from.
-        self._again: dict[str, Instant] = {}
+        self._stop_by = float("inf")
+        self._out_of_time = False
         self._told_idle: set[tuple[str, str]] = set()
-        self._portion = 1
         self._leading = False
         self._contact_at = 0.0  # set anew when this begins to lead
         self._contact_pause = CONTACT_SECONDS
         self._beside = ThreadPoolExecutor(1, "contact")
         self._contact: Future[Sequence[AlarmChange]] | None = None
-        self._ahead = ThreadPoolExecutor(1, "engine past")
         self._next: tuple[Engine, Callable[[], None]] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -125,17 +94,20 @@ class LiveEngine:
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Judge what was handed over, then stop; what is left after `timeout` seconds waits for the next start."""
+        """Judge what was handed over, keep what is known, then stop; what is left after `timeout` seconds waits for the
+        next start."""
         with self._changed:
             self._closing = True
+            self._stop_by = self._monotonic() + _KEEPING_SHARE * timeout
             self._changed.notify_all()
         self._thread.join(timeout)
-        for beside in (self._beside, self._ahead):
-            beside.shutdown(wait=False, cancel_futures=True)
+        self._out_of_time = True
+        self._beside.shutdown(wait=False, cancel_futures=True)
+        self._feeder.close()
 
     def exchange(self, engine: Engine, taken: Callable[[], None]) -> None:
         """Judge by another engine (other rules) from the next batch on; `taken` is called in the engine's thread when
-        it takes over. It judges a device's past anew when it next hears of it."""
+        it takes over."""
         with self._changed:
             self._next = (engine, taken)
             self._changed.notify_all()
@@ -160,19 +132,23 @@ class LiveEngine:
     @property
     def failing(self) -> Mapping[str, str]:
         """Rules that raised an unexpected error, with it."""
-        return self._engine.failing
+        return self._feeder.engine.failing
 
     @property
     def idle(self) -> Mapping[str, Mapping[str, str]]:
         """Rules that can never call on some devices that they are for: the reasons, each with the first device."""
-        return self._engine.idle
+        return self._feeder.engine.idle
 
     def _run(self) -> None:
         scanned_at = refreshed_at = float("-inf")
-        while True:
+        while not self._out_of_time:
             asked = not self._caught_up.is_set()
-            handed = self._take(0.0 if asked or self._again else SCAN_SECONDS)
-            closing = self._closing and not handed
+            handed = self._take(0.0 if asked or self._feeder.again or self._feeder.is_anybody_waiting else SCAN_SECONDS)
+            closing = (
+                self._closing
+                and not handed
+                and not (self._feeder.is_anybody_waiting and self._monotonic() < self._stop_by)
+            )
             self._take_over()
             try:
                 if not self._lead():
@@ -188,10 +164,12 @@ class LiveEngine:
                 if closing or asked or now - scanned_at >= SCAN_SECONDS:
                     self._scan(everything=closing or asked)
                     scanned_at = now
-                self._write()
+                self._write()  # what was found does not wait for the pasts of others
+                self._meet(many=not handed)
                 self._judge_contact(now)
+                self._keep(closing=closing)
                 if now - refreshed_at >= DEVICES_SECONDS:
-                    self._devices.clear()
+                    self._feeder.refresh()
                     refreshed_at = now
             except UnavailableError as error:
                 log.warning("engine.waiting", why=str(error))
@@ -200,32 +178,49 @@ class LiveEngine:
                 log.exception("engine.defect")
                 self._pause()
             else:
-                if asked and not handed:
+                if asked and not handed and not self._feeder.is_anybody_waiting:
                     self._caught_up.set()
             if closing:
                 return
 
+    def _meet(self, *, many: bool) -> None:
+        """Whoever waits to be met may wait for the next start, if there is no time left."""
+        if self._monotonic() < self._stop_by:
+            self._feeder.meet(many=many)
+            self._write()
+
     def _judge_contact(self, now: float) -> None:
         """In a thread beside this one: with a hundred thousand devices it takes seconds, for which no alarm waits."""
+        if self._closing:
+            return
         if self._contact is not None:
             if not self._contact.done():
                 return
             found, self._contact = self._contact, None
             self._contact_pause = max(CONTACT_SECONDS, CONTACT_SHARE * (now - self._contact_at))
-            self._unwritten.extend(found.result())
+            self._feeder.unwritten.extend(found.result())
             self._write()
         # Only on a journal that has everything: what is not written yet would be found lacking again.
-        elif now - self._contact_at >= self._contact_pause and not self._unwritten:
+        elif now - self._contact_at >= self._contact_pause and not self._feeder.unwritten:
             self._contact_at = now
             self._contact = self._beside.submit(self._ports.contact)
+
+    def _keep(self, *, closing: bool) -> None:
+        """Only what is written is kept: what is not would be found again."""
+        feeder = self._feeder
+        if self._complete is None or feeder.again or feeder.unwritten:
+            return
+        if closing:
+            feeder.keeping.stop(feeder.engine, self._complete, self._stop_by)
+        else:
+            feeder.keeping.go_on(feeder.engine, self._complete)
 
     def _take_over(self) -> None:
         with self._changed:
             following, self._next = self._next, None
         if following is not None:
-            self._engine, taken = following
-            # What the old one knew of devices is of no use to the new one.
-            self._met.clear()
+            engine, taken = following
+            self._feeder.exchange(engine)
             taken()
 
     def _lead(self) -> bool:
@@ -239,13 +234,10 @@ class LiveEngine:
             self._contact_at = self._monotonic()
             self._contact = None  # what is found by now is for the next one who leads
             if not leading:
-                for identity in self._met:
-                    self._engine.forget(identity)
-                for held in (
-                    self._met, self._known, self._late, self._unwritten, self._again, self._devices, self._unjudged,
-                ):  # fmt: skip
-                    held.clear()
-                self._position = self._written = None
+                self._feeder.end()
+                self._known.clear()
+                self._late.clear()
+                self._position = self._complete = self._written = None
         return leading
 
     def _take(self, patience: float) -> list[tuple[int, list[Reading]]]:
@@ -265,200 +257,37 @@ class LiveEngine:
     def _judge(self, handed: list[tuple[int, list[Reading]]]) -> None:
         readings = [reading for _, batch in handed for reading in batch]
         if readings:
-            self._apply(readings)
+            self._feeder.judge(readings)
         self._known.update(transaction for transaction, _ in handed)
 
     def _scan(self, *, everything: bool) -> None:
         """Judge what the uplink log knows and we do not, and learn up to where everything is judged."""
         first = self._position is None
-        position = self._ports.position() if self._position is None else self._position
-        if self._again:
-            again, self._again = self._again, {}
-            self._from_database(again)
+        position = self._feeder.begin() if self._position is None else self._position
+        again, self._feeder.again = self._feeder.again, {}
+        self._feeder.judge_stored(again)
         changed = self._ports.changed(position, self._known)
         self._position = position
         if first:
+            self._complete = position
+            unjudged = self._feeder.unjudged
             for uplink in changed.uplinks:
-                self._unjudged[uplink.device] = min(uplink.since, self._unjudged.get(uplink.device, uplink.since))
+                unjudged[uplink.device] = min(uplink.since, unjudged.get(uplink.device, uplink.since))
         self._judge(self._take(0))
         new = [uplink for uplink in changed.uplinks if uplink.transaction not in self._known]
         due = [uplink for uplink in new if everything or uplink.transaction in self._late]
         since: dict[str, Instant] = {}
         for uplink in due:
             since[uplink.device] = min(uplink.since, since.get(uplink.device, uplink.since))
-        self._from_database(since)
+        self._feeder.judge_stored(since)
         self._known |= {uplink.transaction for uplink in due}
         self._late = {uplink.transaction for uplink in new} - self._known
-        self._known = {number for number in self._known if number >= changed.watermark}
         self._position = min([changed.watermark, *self._late])
-
-    def _from_database(self, since: Mapping[str, Instant]) -> None:
-        """Judge what is stored of devices, of each from a moment on: many devices with one question, and one by one
-        where that meets a defect, so that it keeps no other device from being judged."""
-        left = dict(since)
-        for identities, judge, portions in (
-            ([identity for identity in since if identity in self._met], self._judge_stored, 1),
-            # Of who is met for the first time the past is read anyway, and this is part of it.
-            ([identity for identity in since if identity not in self._met], self._judge_from, _PORTIONS_AT_ONCE),
-        ):
-            start = 0
-            while start < len(identities):
-                some = {identity: since[identity] for identity in identities[start : start + portions * self._portion]}
-                start += len(some)
-                try:
-                    judge(some)
-                except UnavailableError:
-                    self._remember(left)
-                    raise
-                except Exception:
-                    for identity in some:
-                        self._again.pop(identity, None)
-                    self._one_by_one(some, left)
-                for identity in some:
-                    left.pop(identity, None)
-
-    def _judge_stored(self, since: Mapping[str, Instant]) -> None:
-        found = self._ports.history_since(since)
-        self._adapt(len(since), len(found))
-        self._apply(found)
-
-    def _one_by_one(self, since: Mapping[str, Instant], left: dict[str, Instant]) -> None:
-        for identity, first in since.items():
-            try:
-                self._apply(self._ports.history_since({identity: first}))
-            except UnavailableError:
-                self._remember(left)
-                raise
-            except Exception:
-                # It is built again from its history with its next uplink.
-                log.exception("engine.device_failed", device=identity)
-                DEVICE_FAILURES.inc()
-                self._again.pop(identity, None)
-            left.pop(identity, None)
-
-    def _apply(self, readings: Sequence[Reading]) -> None:
-        """Run the engine with some readings."""
-        groups: dict[str, list[Reading]] = {}
-        for reading in readings:
-            groups.setdefault(reading.device, []).append(reading)
-        self._judge_from({identity: min(r.measured_at for r in group) for identity, group in groups.items()}, groups)
-
-    def _judge_from(self, since: Mapping[str, Instant], groups: Mapping[str, list[Reading]] = _NONE) -> None:
-        """Run the engine with the readings of devices, of each from a moment on. Those of who is not among the groups
-        (and is met for the first time) are taken from its past. Where this is interrupted, the devices it touched are
-        judged again from the database."""
-        left = dict(since)
-        try:
-            # Of who is met for the first time the registry is asked with the past.
-            unknown = [identity for identity in left if identity in self._met and identity not in self._devices]
-            if unknown:
-                self._devices.update(self._ports.devices(unknown))
-            for identity, first in since.items():
-                self._first[identity] = min(first, self._unjudged.get(identity, first))
-            for identities in self._portions(since):
-                part: list[Reading] = []
-                for identity in identities:
-                    group = groups.get(identity)
-                    if group is None:
-                        first = since[identity]
-                        group = [reading for reading in self._pasts[identity] if reading[2] >= first]
-                    part += group
-                changes = self._engine.apply(
-                    part, self._devices, self._history, self._journal, self._is_cut, self._of_site
-                )
-                JUDGED.inc(len(part))
-                self._unwritten.extend(changes)
-                for identity in identities:
-                    del left[identity]
-        except BaseException:
-            self._met -= left.keys()  # the engine has forgotten these devices
-            self._remember(left)
-            raise
-        finally:
-            self._pasts.clear()
-            self._journals.clear()
-            self._first.clear()
-            self._cuts.clear()
-
-    def _portions(self, identities: Iterable[str]) -> Iterator[list[str]]:
-        """Who is known already, all at once; then who is met for the first time, as many at a time as their past is a
-        bounded number of readings: it is read with one question for them instead of two for each, which after a start
-        is most of the work."""
-        unmet = [identity for identity in identities if identity not in self._met]
-        yield [identity for identity in identities if identity in self._met]
-        start = 0
-        following = self._read_ahead(unmet[: self._portion])
-        while following is not None:
-            past = following.result()
-            start += len(past.identities)
-            self._adapt(len(past.identities), len(past.readings))
-            following = self._read_ahead(unmet[start : start + self._portion])
-            self._devices.update(past.devices)
-            self._pasts = {identity: [] for identity in past.identities}
-            self._journals = {identity: [] for identity in past.identities}
-            self._cuts = set(past.cut)
-            for reading in past.readings:
-                self._pasts[reading.device].append(reading)
-            for alarm in past.alarms:
-                self._journals[alarm.device].append(alarm)
-            self._met.update(past.identities)
-            yield past.identities
-
-    def _read_ahead(self, identities: list[str]) -> Future[_Past] | None:
-        """Begin to read what devices are judged from, in a thread of its own: the server works while the portion
-        before is judged. What is judged meanwhile and not written is put on top of the journal by `_journal`."""
-        if not identities:
-            return None
-        since = {identity: self._first.get(identity) for identity in identities}
-        unknown = [identity for identity in identities if identity not in self._devices]
-        ports = self._ports
-
-        def read() -> _Past:
-            known = ports.devices(unknown) if unknown else {}
-            return _Past(identities, known, ports.past(since), ports.cut(since), ports.journal(identities))
-
-        return self._ahead.submit(read)
-
-    def _adapt(self, devices: int, readings: int) -> None:
-        """How much past a device has is not known beforehand: about as much as those before it."""
-        fitting = PAST_AT_ONCE * devices // max(readings, 1)
-        self._portion = max(1, min(fitting, AT_ONCE, 4 * devices))
-
-    def _history(self, identity: str, since: Instant | None) -> Sequence[Reading]:
-        if since is not None:
-            return self._ports.history_since({identity: since})
-        if identity in self._pasts:
-            return self._pasts[identity]
-        # Of a late reading: as far before it as is needed to judge it.
-        asked = {identity: self._first.get(identity)}
-        self._cuts.discard(identity)
-        self._cuts.update(self._ports.cut(asked))
-        return self._ports.past(asked)
-
-    def _is_cut(self, identity: str) -> bool:
-        return identity in self._cuts
-
-    def _of_site(self, site: str) -> Sequence[Device]:
-        """The devices of a site, as they were a short while ago; the larger the plant, the longer."""
-        now = self._monotonic()
-        if now >= self._mates_until:
-            self._mates.clear()
-            self._mates_until = now + DEVICES_SECONDS
-        found = self._mates.get(site)
-        if found is None:
-            found = self._mates[site] = self._ports.mates(site)
-            self._mates_until = max(self._mates_until, now + MATES_SHARE * (self._monotonic() - now))
-        return found
-
-    def _journal(self, identity: str) -> Sequence[Alarm]:
-        """What the journal holds, with what is judged and not yet written."""
-        mine = [change for change in self._unwritten if change.alarm.device == identity]
-        held = self._journals.get(identity)
-        return applied(self._ports.journal([identity]) if held is None else held, mine)
+        self._known = {number for number in self._known if number >= self._position}
 
     def _tell_idle(self) -> None:
         """A rule is never off in silence: what it lacks on some devices is told once."""
-        idle = self._engine.idle
+        idle = self._feeder.engine.idle
         IDLE.set(len(idle))
         for rule, reasons in idle.items():
             for why, device in reasons.items():
@@ -466,28 +295,29 @@ class LiveEngine:
                     self._told_idle.add((rule, why))
                     log.info("rule.idle", rule=rule, why=why, first=device)
 
-    def _remember(self, since: Mapping[str, Instant]) -> None:
-        for identity, first in since.items():
-            self._again[identity] = min(first, self._again.get(identity, first))
-
     def _write(self) -> None:
         """Changes, their announcements and the position in one transaction."""
-        if self._position is None or self._again or (not self._unwritten and self._position == self._written):
+        if self._position is None or self._feeder.again:
             return
-        changes = self._unwritten
-        missing = {change.alarm.device for change in changes} - self._devices.keys()
-        if missing:
-            self._devices.update(self._ports.devices(sorted(missing)))
+        self._feeder.settle()
+        changes = self._feeder.unwritten
+        if not self._feeder.is_anybody_waiting:
+            self._complete = self._position
+        if not changes and self._complete == self._written:
+            return
+        about = self._feeder.about(changes)
         composed = [
-            self._announcer.compose(change, self._devices[change.alarm.device])
+            self._announcer.compose(change, about[change.alarm.device])
             for change in changes
-            if change.alarm.device in self._devices
+            if change.alarm.device in about
         ]
         announcements = [announcement for announcement in composed if announcement is not None]
-        self._ports.record(changes, self._position, announcements)
-        self._unwritten, self._written = [], self._position
-        self._unjudged.clear()
-        FAILING.set(len(self._engine.failing))
+        self._feeder.keeping.before_writing(self._feeder.engine)
+        assert self._complete is not None
+        self._ports.record(changes, self._complete, announcements)
+        self._feeder.written()
+        self._written = self._complete
+        FAILING.set(len(self._feeder.engine.failing))
         self._tell_idle()
         for change in changes:
             CHANGES.labels(change.kind.value).inc()

@@ -39,8 +39,9 @@ class Notifier:
 
     def compose(self, change: AlarmChange, device: Device) -> Announcement | None:
         """The announcement of a change, if it is one to tell."""
-        event, why = announce(change)
         alarm = change.alarm
+        rule = self._rules.get(alarm.rule)
+        event, why = announce(change, also_over=rule is not None and rule.told_when_over)
         if event is None:
             log.debug("alarm.not_announced", rule=alarm.rule, device=alarm.device, kind=change.kind.value, why=why)
             return None
@@ -49,7 +50,7 @@ class Notifier:
             KEPT_QUIET.labels(quiet.value).inc()
             log.info("alarm.suppressed", rule=alarm.rule, device=alarm.device, how=quiet.value)
             return None
-        told = render(change, event, device, self._rules.get(alarm.rule), self._clock())
+        told = render(change, event, device, rule, self._clock())
         key = idempotency_key(change, event)
         return Announcement(key, event.value, alarm.rule, alarm.device, alarm.priority, told)
 

@@ -45,6 +45,13 @@ def applied(journal: Iterable[Alarm], changes: Sequence[AlarmChange]) -> list[Al
     return sorted(held.values(), key=lambda alarm: (alarm.raised_at, alarm.rule, alarm.device))
 
 
+def net(journal: Iterable[Alarm], changes: Sequence[AlarmChange]) -> list[AlarmChange]:
+    """What changes come to together in a journal of these occurrences, without what one of them does and another
+    undoes."""
+    before = list(journal)
+    return difference(before, applied(before, changes))
+
+
 def _of_one_rule(old: list[Alarm], new: list[Alarm]) -> list[AlarmChange]:
     same = {alarm.raised_at for alarm in old} & {alarm.raised_at for alarm in new}
     pairs = [

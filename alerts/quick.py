@@ -31,7 +31,7 @@ from alerts.expression import (
     operands,
 )
 from alerts.functions import PHYSICS
-from alerts.windows import Room
+from alerts.window_kinds import Room
 from devices.model import SECOND, Instant
 
 Check = Callable[[Instant, Sequence[float | None], Sequence[Instant], Room, Sequence[object]], list[Any]]

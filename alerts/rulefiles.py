@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -125,10 +126,16 @@ def load_rules(text: str, source: str, models: Models = lambda _: None) -> list[
 
 def shipped_rules() -> list[Rule]:
     """The rules that come with Headworks, by name."""
+    return list(_shipped_rules())
+
+
+@cache
+def _shipped_rules() -> tuple[Rule, ...]:
+    """Read once: it takes half a second."""
     entries = sorted(files("alerts").joinpath("library").iterdir(), key=lambda entry: entry.name)
     named = [entry for entry in entries if entry.name.endswith(".yaml") and not entry.name.endswith(TESTS)]
     found = assemble(read_rule_file(entry.read_text(encoding="utf-8"), entry.name) for entry in named)
-    return sorted(found, key=lambda rule: rule.rule)
+    return tuple(sorted(found, key=lambda rule: rule.rule))
 
 
 def json_schema() -> str:

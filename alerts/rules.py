@@ -288,6 +288,12 @@ class Rule(DocumentModel):
         return parse_condition(self.condition, _units(self.setpoints), _roles(self.group), self.features, self.model)
 
     @property
+    def told_when_over(self) -> bool:
+        """Whether people are told of it also where it was over before it was known: what latches waits for its reset,
+        and what endangers people is to be acknowledged whenever it was (ISA-18.2: by the alarm's class)."""
+        return self.latching or self.alarm_class is AlarmClass.SAFETY
+
+    @property
     def setpoint_units(self) -> SetPoints:
         """The set-points, each with its unit (None fits all)."""
         return _units(self.setpoints)

@@ -19,9 +19,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from alerts.engine import Engine, judge
 from alerts.expression import plain
-from alerts.groups import compose, judge_group
+from alerts.groups import judge_group
 from alerts.occurrences import applied
 from alerts.rules import Rule
+from alerts.scopes import compose
 from devices.alarm import Alarm, ChangeKind
 from devices.document import DocumentError, DocumentModel, load_yaml, suggest, validate
 from devices.duration import Duration, format_duration

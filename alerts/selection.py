@@ -6,7 +6,7 @@ How groups are judged is in `alerts.groups`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -90,10 +90,13 @@ class Place(StrEnum):
     SITE = "site"
     AREA = "area"
     UNIT = "unit"
+    NEIGHBOURHOOD = "neighbourhood"
+    """The area; the site where no area is named, and each device by itself where no site is."""
 
     def of(self, device: Device) -> tuple[str, ...] | None:
         """Where a device is; None where the registry does not say."""
         path = {
+            Place.NEIGHBOURHOOD: (device.site, device.area or device.site or device.identity),
             Place.SITE: (device.site,),
             Place.AREA: (device.site, device.area),
             Place.UNIT: (device.site, device.area, device.unit),
@@ -131,3 +134,38 @@ class Group(DocumentModel):
     def roles_of(self, device: Device, kind: Kind | None) -> list[str]:
         """The roles that a device may play."""
         return [name for name, role in self.roles.items() if role.covers(device, kind)]
+
+
+_CASTS = 10_000
+"""Casts that are remembered: where roles are chosen by tag, each device has one of its own."""
+
+
+class Casting:
+    """The roles that devices may play in some groups, worked out once for all those that are alike."""
+
+    def __init__(self, groups: Iterable[Group], kinds: Mapping[str, Kind]) -> None:
+        """`kinds` are those of the profiles that are installed."""
+        self._groups = tuple(groups)
+        self._kinds = kinds
+        roles = [role for group in self._groups for role in group.roles.values()]
+        self._by_tag = any(role.tag is not None for role in roles)
+        self._by_design = sorted({name for role in roles for name in role.design_names})
+        self._known: dict[tuple[object, ...], tuple[list[str], ...]] = {}
+
+    def roles(self, device: Device) -> tuple[list[str], ...]:
+        """By group; nothing for a device whose profile is not installed."""
+        design = device.design
+        key = (
+            device.profile,
+            device.site,
+            device.tag if self._by_tag else "",
+            tuple([design.get(name) for name in self._by_design]),
+        )
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _CASTS:
+                self._known.clear()
+            kind = self._kinds.get(device.profile)
+            cast = (group.roles_of(device, kind) for group in self._groups)
+            found = self._known[key] = () if kind is None else tuple(cast)
+        return found

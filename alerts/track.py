@@ -26,9 +26,6 @@ SNAPSHOTS = 8
 """Snapshots kept: with the above, they reach back six days or more; what is later still has a device judged from its
 beginning."""
 
-_SHARED = 1_024
-"""Ages of values that are remembered to be shared: devices measure most things at the same instants."""
-
 
 class Snapshot(NamedTuple):
     """The memory after every sample up to and including `at`, packed: that instant and the values, 8 bytes each. How
@@ -46,6 +43,15 @@ class Snapshot(NamedTuple):
         return int.from_bytes(self.packed[:8], byteorder, signed=True)
 
 
+class Rest(NamedTuple):
+    """A track at rest, as plain data."""
+
+    head: Snapshot
+    tail: Snapshot
+    tail_moved: tuple[Alarm, ...]
+    snapshots: tuple[Snapshot, ...]
+
+
 class Track:
     """The memory of one device with the way back."""
 
@@ -57,6 +63,7 @@ class Track:
         "digests",
         "memory",
         "plan",
+        "resumed",
         "tail",
         "tail_moved",
     )
@@ -70,6 +77,8 @@ class Track:
         self.digests = b""
         """Of the last deliveries, 8 bytes each, the newest first."""
         self.device = device
+        self.resumed = False
+        """Whether it goes on from what was kept, which may be older than the journal."""
         self._given: Given = given(plan, device)
         self._head: Snapshot | None = None
         self._snapshots: tuple[Snapshot, ...] = ()
@@ -83,6 +92,21 @@ class Track:
     def newest(self) -> Instant | None:
         """The newest sample."""
         return None if self._head is None else self._head.at
+
+    @property
+    def rest(self) -> Rest | None:
+        """What there is to keep; None if nothing is known."""
+        if self._head is None or self.tail is None:
+            return None
+        return Rest(self._head, self.tail, self.tail_moved, self._snapshots)
+
+    def resume(self, rest: Rest) -> None:
+        """Go on from what another track with the same plan and device had."""
+        share = self._shared
+        self._head, self.tail = share(rest.head), share(rest.tail)
+        self.tail_moved = rest.tail_moved
+        self._snapshots = tuple([share(snapshot) for snapshot in rest.snapshots])
+        self.resumed = True
 
     def wake(self) -> None:
         """Take the plan's memory; whoever had it is at rest."""
@@ -148,6 +172,8 @@ class Track:
 
     def before(self, at: Instant) -> Snapshot | None:
         """The newest snapshot from before an instant."""
+        if self._head is not None and self._head.at < at:
+            return self._head
         if self.tail is not None and NEVER < self.tail.at < at:
             return self.tail
         return next((snapshot for snapshot in reversed(self._snapshots) if snapshot.at < at), None)
@@ -183,7 +209,8 @@ class Track:
             return due
         windows = self.memory.windows
         if at == last:
-            self.tail = self._pack(done, windows.tobytes())
+            # Before the first sample there is nothing in them: shared, as it is tens of kilobytes.
+            self.tail = self._pack(done, self.plan.empty if done == NEVER else windows.tobytes())
         if at >= due and done != NEVER:
             self._snapshots = _thinned((*self._snapshots, self._pack(done, windows[self.plan.long :].tobytes())), at)
             due = done + SPACING
@@ -192,15 +219,20 @@ class Track:
     def _pack(self, at: Instant, windows: bytes) -> Snapshot:
         memory, plan = self.memory, self.plan
         ages = array("q", [at - time if time != NEVER else NEVER for time in memory.times]).tobytes()
-        shared = plan.shared.get(ages)
-        if shared is None:
-            if len(plan.shared) >= _SHARED:
-                plan.shared.clear()
-            shared = plan.shared[ages] = ages
         values = array("d", [nan if value is None else value for value in memory.values[: plan.kept]]).tobytes()
         packed = at.to_bytes(8, byteorder, signed=True) + values
         states = tuple(memory.states)
-        return Snapshot(packed, shared, plan.normal if states == plan.normal else states, windows)
+        return Snapshot(packed, plan.sharing(ages), plan.normal if states == plan.normal else states, windows)
+
+    def _shared(self, snapshot: Snapshot) -> Snapshot:
+        """The same, with what it has in common with others held once."""
+        plan = self.plan
+        return Snapshot(
+            snapshot.packed,
+            plan.sharing(snapshot.ages),
+            plan.normal if snapshot.states == plan.normal else snapshot.states,
+            plan.empty if snapshot.windows == plan.empty else snapshot.windows,
+        )
 
     def _unpack(self, snapshot: Snapshot) -> None:
         memory, at = self.memory, snapshot.at

@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from alerts.windows import KINDS, STEPS
+from alerts.window_kinds import KINDS
+from alerts.windows import STEPS
 from devices.model import HOUR, Instant
 
 Times: TypeAlias = "npt.NDArray[np.int64]"
@@ -21,7 +22,7 @@ _Parts = tuple[Numbers, ...]
 
 
 class _Kind(NamedTuple):
-    """As `alerts.windows.Kind`, of many at once; the value is NaN where it is unknown."""
+    """As `alerts.window_kinds.Kind`, of many at once; the value is NaN where it is unknown."""
 
     first: Callable[[Numbers, Numbers], _Parts]
     join: Callable[[_Parts, _Parts], _Parts]

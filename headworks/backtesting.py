@@ -21,7 +21,7 @@ from storage.database import Connection
 
 READINGS = 4_000_000
 """Held at a time, about: some 100 MB, and as much for what is read ahead."""
-_DEVICES = 100
+_DEVICES = 20
 """In the first portion; how many the next ones have follows from what those before had."""
 _MOST_DEVICES = 1_000
 _SPARED = 0.5
@@ -56,6 +56,7 @@ def judge(
 ) -> Iterator[Judged]:
     """The occurrences of each set of rules in [since, until), portion by portion of the devices. The connection is used
     by another thread until the last portion has come."""
+    history.prepare_for_stretches(connection)
     reader = _Reader(connection, devices, sets, since, until)
     with ThreadPoolExecutor(1, "backtest reader") as beside:
         following = beside.submit(reader.next)

@@ -3,44 +3,70 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
 from rich.console import Console
 
 from deploy.problems import ProvisionError
 from devices.document import DocumentError
 from devices.errors import UnavailableError
-from headworks import (
-    cli_alarms,
-    cli_backtest,
-    cli_broker,
-    cli_dashboards,
-    cli_devices,
-    cli_exchange,
-    cli_notify,
-    cli_profiles,
-    cli_quarantine,
-    cli_record,
-    cli_replay,
-    cli_rules,
-    cli_scenarios,
-    cli_score,
-    cli_simulate,
-    cli_sites,
-    cli_storage,
-    cli_storm,
-    cli_tokens,
-)
 from headworks.embedded import EmbeddedServiceError
 from headworks.running import database_url
 from headworks.settings import SettingsError, load_settings
 from storage.migrate import MigrationError
 
+_GROUPS = (
+    "dashboards", "devices", "sites", "tokens", "broker", "rules", "alarms", "notify", "profiles", "quarantine",
+    "storage", "scenarios",
+)  # fmt: skip
+"""Commands with commands of their own: each is the `app` of the module `cli_<name>`."""
+_COMMANDS = {
+    "backtest": ("cli_backtest", "backtest"),
+    "export": ("cli_exchange", "export"),
+    "import": ("cli_exchange", "import_"),
+    "simulate": ("cli_simulate", "simulate"),
+    "replay": ("cli_replay", "replay_file"),
+    "score": ("cli_score", "score"),
+    "record": ("cli_record", "record"),
+    "storm": ("cli_storm", "storm"),
+}
+"""Commands that are a function of a module."""
+
+
+class _Commands(typer.core.TyperGroup):
+    """Those of this module, and those of others: a module is loaded when its command is asked for, as all of them
+    together take three seconds."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*self.commands, *(name for name in (*_GROUPS, *_COMMANDS) if name not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # Where a name is none, all are loaded: from among them it is suggested what may have been meant.
+        for name in (cmd_name,) if cmd_name in self.list_commands(ctx) else self.list_commands(ctx):
+            if name not in self.commands:
+                self.commands[name] = _load(name)
+        return super().get_command(ctx, cmd_name)
+
+
+def _load(name: str) -> Any:
+    alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+    if name in _GROUPS:
+        alone.add_typer(import_module(f"headworks.cli_{name}").app, name=name)
+    else:
+        module, function = _COMMANDS[name]
+        alone.command(name)(getattr(import_module(f"headworks.{module}"), function))
+    return typer.main.get_group(alone).commands[name]
+
+
 app = typer.Typer(
     name="headworks",
+    cls=_Commands,
     help="Telemetry for NB-IoT pumps and valves: CoAP and MQTT gateways, TimescaleDB, alarms you can trust, and a "
     "simulated plant to try it all on.",
     no_args_is_help=True,
@@ -49,27 +75,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cli_dashboards.app, name="dashboards")
-app.add_typer(cli_devices.app, name="devices")
-app.add_typer(cli_sites.app, name="sites")
-app.add_typer(cli_tokens.app, name="tokens")
-app.add_typer(cli_broker.app, name="broker")
-app.add_typer(cli_rules.app, name="rules")
-app.add_typer(cli_alarms.app, name="alarms")
-app.add_typer(cli_notify.app, name="notify")
-app.command("backtest")(cli_backtest.backtest)
-app.add_typer(cli_profiles.app, name="profiles")
-app.add_typer(cli_quarantine.app, name="quarantine")
-app.command("export")(cli_exchange.export)
-app.command("import")(cli_exchange.import_)
-app.add_typer(cli_storage.app, name="storage")
-app.add_typer(cli_scenarios.app, name="scenarios")
-app.command("simulate")(cli_simulate.simulate)
-app.command("replay")(cli_replay.replay_file)
-app.command("score")(cli_score.score)
-app.command("record")(cli_record.record)
-app.command("storm")(cli_storm.storm)
-
 err = Console(stderr=True, highlight=False)
 
 
@@ -118,14 +123,18 @@ def migrate(
 ) -> None:
     """Bring the schema of the database named in the settings up to date."""
     from storage import migrate as migrations
+    from storage import transactions
     from storage.database import connect
 
     with connect(database_url(load_settings()), application="headworks migrate") as connection:
         names = [step.name for step in migrations.plan(connection)] if plan else migrations.migrate(connection)
+        ahead = None if plan else transactions.go_on(connection)
     for name in names:
         typer.echo(f"{'would apply' if plan else 'applied'} {name}")
     if not names:
         typer.echo("the schema is up to date")
+    if ahead is not None:
+        typer.echo(f"restored from another server: its transactions go on, numbered {ahead} above this one's own")
 
 
 @app.command()

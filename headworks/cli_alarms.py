@@ -223,9 +223,9 @@ def shelve(
 
 
 @app.command()
-def unshelve(rule: str, device: Device, by: By = "") -> None:
+def unshelve(rule: str, device: Device, reason: Reason, by: By = "") -> None:
     """End shelving before its time."""
-    _release(SuppressionKind.SHELVED, rule, device, by)
+    _release(SuppressionKind.SHELVED, rule, device, by, reason)
 
 
 @app.command()
@@ -243,9 +243,9 @@ def suppress(
 
 
 @app.command()
-def unsuppress(device: Device, rule: Annotated[str | None, typer.Option()] = None, by: By = "") -> None:
+def unsuppress(device: Device, reason: Reason, rule: Annotated[str | None, typer.Option()] = None, by: By = "") -> None:
     """End a suppression by design."""
-    _release(SuppressionKind.SUPPRESSED, rule, device, by)
+    _release(SuppressionKind.SUPPRESSED, rule, device, by, reason)
 
 
 @app.command("out-of-service")
@@ -256,9 +256,9 @@ def out_of_service(device: Device, reason: Reason, by: By = "") -> None:
 
 
 @app.command("in-service")
-def in_service(device: Device, by: By = "") -> None:
+def in_service(device: Device, reason: Reason, by: By = "") -> None:
     """Put a device's alarms into service again."""
-    _release(SuppressionKind.OUT_OF_SERVICE, None, device, by)
+    _release(SuppressionKind.OUT_OF_SERVICE, None, device, by, reason)
 
 
 @app.command()
@@ -284,16 +284,25 @@ def _one(connection: Connection, number: int) -> ListedAlarm:
 
 
 def _suppress(suppression: Suppression) -> None:
+    _check_reason(suppression.reason)
     with _connect() as connection:
         if not lifecycle.suppress(connection, suppression):
             raise _fail(f"{suppression.device!r} is not registered; `headworks devices list` shows what is")
 
 
-def _release(kind: SuppressionKind, rule: str | None, device: str, by: str) -> None:
+def _release(kind: SuppressionKind, rule: str | None, device: str, by: str, reason: str) -> None:
+    _check_reason(reason)
     with _connect() as connection:
-        if not lifecycle.release(connection, kind, rule, device, by or getpass.getuser()):
+        if not lifecycle.release(connection, kind, rule, device, by or getpass.getuser(), reason):
             raise _fail("there is no such suppression; `headworks alarms suppressed` shows them")
     typer.echo("ended")
+
+
+def _check_reason(reason: str) -> None:
+    try:
+        steps.check_reason(reason)
+    except LifecycleError as error:
+        raise _fail(str(error)) from None
 
 
 def _state(alarm: ListedAlarm) -> str:

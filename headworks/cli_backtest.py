@@ -17,8 +17,9 @@ from rich.text import Text
 
 from alerts.backtest import Backtest, Comparison, compare
 from alerts.expression import plain
-from alerts.groups import compose, judge_group
+from alerts.groups import judge_group
 from alerts.rules import Rule
+from alerts.scopes import compose
 from devices.alarm import Alarm
 from devices.duration import parse_duration
 from devices.model import Device, Instant, instant, moment

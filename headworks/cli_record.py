@@ -169,8 +169,8 @@ def _listen(path: Path, taker: _Taker, end: float | None) -> None:
             raise UnavailableError(
                 f"no platform listens at {path}: start it, or set HEADWORKS_STATE_DIR to its state folder"
             )
-        err.print("Recording; Ctrl-C ends it.")
         told = time.monotonic()
+        listening = False
 
         def over() -> bool:
             return bool(stopped) or (end is not None and time.monotonic() >= end)
@@ -178,6 +178,9 @@ def _listen(path: Path, taker: _Taker, end: float | None) -> None:
         while not over():
             try:
                 for uplinks, lost in tap.listen(path):
+                    if not listening:  # whoever reads it may count on what comes from now on
+                        err.print("Recording; Ctrl-C ends it.")
+                        listening = True
                     taker.take(uplinks, lost)
                     if time.monotonic() - told > 10:
                         told = time.monotonic()

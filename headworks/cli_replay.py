@@ -130,7 +130,13 @@ def _recording(
     for rejection in done.rejections:
         typer.echo(f"rejected: {rejection}", err=True)
     for count, what in (
-        (done.unsendable, "cannot be sent as messages (Sparkplug is a session)"),
+        (done.unsendable, "cannot be sent as messages by this way"),
+        (done.unborn, "of Sparkplug have no birth before them: a recording must begin before their edge node is born"),
+        (
+            done.unprotected,
+            "of those rejected came by OSCORE or DTLS and go in clear: take them by --via mqtt, or to a platform where"
+            " their devices have no such credential",
+        ),
         (done.unchanged, "were sent as they are: their names or times could not be changed"),
         (contents.lost, "are missing in the recording"),
     ):

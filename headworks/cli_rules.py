@@ -173,7 +173,8 @@ def test(
     untested = sorted(set(known) - elsewhere - {one.rule for one in tests})
     if rule is None and untested:
         typer.echo(f"without a test: {', '.join(untested)}")
-    typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} tests of {len(tests)} rules passed")
+    of = "1 rule" if len(tests) == 1 else f"{len(tests)} rules"
+    typer.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} tests of {of} passed")
     if failed:
         raise typer.Exit(1)
 

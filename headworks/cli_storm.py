@@ -51,7 +51,7 @@ def storm(
     transport: Annotated[Speaks, typer.Option(help="What they speak; with `both`, half of them each")] = Speaks.COAP,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="coap://host:port or mqtt://host:port, in place of the settings' own"),
+        typer.Option(help="coap://host:port or mqtt(s)://host:port, in place of the settings' own"),
     ] = None,
     shape: Annotated[Shape, typer.Option(help="`hour`: most in the first fifth; `even`: evenly")] = Shape.HOUR,
     loss: Annotated[float, typer.Option(min=0, max=0.9, help="Share of CoAP datagrams lost each way")] = 0.0,
@@ -121,10 +121,10 @@ def storm(
 
 def _targets(settings: Settings, transport: Speaks, given: list[str], *, elsewhere: bool) -> Targets:
     """Where to send, as addresses; `typer.BadParameter` for a target that is not this machine, unless allowed."""
-    by_scheme = {urlsplit(one).scheme: one for one in given}
+    by_scheme = {urlsplit(one).scheme.replace("mqtts", "mqtt"): one for one in given}
     if unknown := by_scheme.keys() - {"coap", "mqtt"}:
         raise typer.BadParameter(
-            f"a storm speaks coap:// and mqtt://, not {', '.join(sorted(unknown))}", param_hint="--target"
+            f"a storm speaks coap://, mqtt:// and mqtts://, not {', '.join(sorted(unknown))}", param_hint="--target"
         )
     ways = set(by_scheme) or ({"coap", "mqtt"} if transport is Speaks.BOTH else {transport.value})
     coap = mqtt = None
@@ -134,9 +134,8 @@ def _targets(settings: Settings, transport: Speaks, given: list[str], *, elsewhe
     if "mqtt" in ways:
         mqtt = by_scheme.get("mqtt") or mqtt_url_of(settings)
         parts = urlsplit(mqtt)
-        if parts.scheme != "mqtt":
-            raise typer.BadParameter("a storm speaks mqtt:// without TLS; name a plain listener", param_hint="--target")
-        _address(parts.hostname or "", parts.port or 1883, socket.SOCK_STREAM, elsewhere=elsewhere)
+        port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        _address(parts.hostname or "", port, socket.SOCK_STREAM, elsewhere=elsewhere)
     return Targets(coap, mqtt)
 
 

@@ -193,7 +193,7 @@ def _await(question: Callable[[], bool], what: str) -> None:
 
 def _settled(database_url: str, ledger: Path) -> bool:
     with connect(database_url) as connection:
-        return audit.compare(connection, acknowledged_keys(ledger)).missing == 0 and audit.judged_up_to_date(connection)
+        return audit.judged_up_to_date(connection) and audit.compare(connection, acknowledged_keys(ledger)).missing == 0
 
 
 def _judge(

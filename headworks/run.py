@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 from rich.console import Console
 
-from headworks import logs
+from headworks import hangup, logs
 from headworks.cli_tokens import first_token, put_first_token
 from headworks.running import Running, announced, find_running
 from headworks.servers import servers
@@ -82,23 +82,38 @@ def run_serve(settings: Settings, *, until_eof: bool = False) -> int:
     return _run(platform, ready, until_eof=until_eof)
 
 
-def spare_collector() -> None:
+def tune() -> None:
     """Have the collector look for cycles less often: what was loaded by now stays for good, and what passes through is
-    freed by its reference count. It saves a sixth of the time, and a quarter at the start of a large fleet."""
+    freed by its reference count. It saves a sixth of the time, and a quarter at the start of a large fleet.
+
+    And have threads take turns each millisecond, not each five: whoever waits for the database needs the interpreter
+    for a moment only, and waits so long for it behind one that calculates. It saves a tenth of such a start."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+    sys.setswitchinterval(0.001)
 
 
 def _run(platform: Platform, ready: Callable[[Doors], None], *, until_eof: bool = False) -> int:
-    spare_collector()
+    tune()
+    on_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, platform.reload))
+
+        def hung_up() -> None:
+            # The same signal says that the terminal was closed; nobody would be left to end it.
+            if on_terminal and not sys.stdin.isatty():
+                stop.set()
+            else:
+                loop.run_in_executor(None, platform.reload)
+
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
+        if hangup.came():
+            hung_up()
         if until_eof:
             loop.add_reader(sys.stdin.fileno(), lambda: stop.set() if not os.read(sys.stdin.fileno(), 4096) else None)
         await platform.run(stop, ready)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
+from prometheus_client import Counter, Gauge
 
 from alerts.engine import Engine
 from alerts.live import LiveEngine
@@ -31,7 +33,7 @@ from headworks.api.context import Context, Ports
 from headworks.credentials import Credentials
 from headworks.heartbeat import heartbeat
 from headworks.http import HttpDoor
-from headworks.judging import Journal
+from headworks.judging import Journal, version
 from headworks.oidc.configuration import configuration
 from headworks.profiles import load_profile_files
 from headworks.session import Session
@@ -47,6 +49,7 @@ from ingest.oscore import Oscore
 from ingest.pipeline import Done, Pipeline
 from ingest.sparkplug import SparkplugHost
 from ingest.topics import FILTERS
+from storage import transactions
 from storage.database import Server, connect, server
 from storage.maintenance import TASKS, Keep
 from storage.migrate import migrate
@@ -55,6 +58,11 @@ from storage.spool import Spool, SpoolTakenError
 from storage.writer import Writer
 
 log = structlog.get_logger()
+
+RULES = Gauge("headworks_rules", "Rules in use")
+RELOADS = Counter("headworks_rules_reloads", "Times that the rule files were read anew", ["outcome"])
+REFUSED = Gauge("headworks_rules_refused", "1 while the rule files as last read are refused and those before go on")
+FAILURES = Gauge("headworks_rule_failures", "Samples that a rule could not judge since its set is in use", ["rule"])
 
 T = TypeVar("T")
 
@@ -65,6 +73,9 @@ def prepare(database_url: str) -> Server:
         applied = migrate(connection)
         if applied:
             log.info("database.migrated", applied=applied)
+        ahead = transactions.go_on(connection)
+        if ahead is not None:
+            log.info("database.restored", hint="its transactions are another server's; numbers go on", ahead=ahead)
         sync_metrics(connection)
         return server(connection)
 
@@ -97,7 +108,11 @@ def load_rule_files(path: Path | None, *, with_models: bool = True) -> list[Rule
 
 
 def _model(folder: Path, name: str) -> str:
-    return (folder / name).read_text("utf-8")
+    """A file beside the rules, or below them: nothing else of the machine can be named in a rule file."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError("a model's file stands beside its rule, or in a folder below")
+    return path.read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +137,16 @@ class Platform:
         self._judging = Session(database_url, "headworks engine")
         self._writer = Writer(database_url)
         self._rules = load_rule_files(settings.rules)
+        RULES.set(len(self._rules))
+        self._reloading = threading.Lock()
+        self._refused = ""
         self._telling = Telling(settings, database_url, self._rules, self._broker)
         self._contacting = Session(database_url, "headworks contact")
         self._journal = Journal(self._judging, self._rules, self._telling.channels, self._profiles, self._contacting)
         ports = self._journal.ports(self._devices)
-        self._engine = LiveEngine(self._new_engine(self._rules), ports, self._telling, time.monotonic)
+        self._version = version()
+        self._judge = self._new_engine(self._rules)
+        self._engine = LiveEngine(self._judge, ports, self._telling, time.monotonic, settings.checkpoint_seconds)
         directory = Directory(self._devices, time.monotonic)
         self._spool_problem = ""
         self._spool = self._open_spool()
@@ -181,7 +201,7 @@ class Platform:
         self._upkeep = Upkeep(
             self._upkeeping,
             Keep(settings.keep_readings_days, settings.keep_uplinks_days, settings.keep_quarantine_days),
-            (*TASKS, heartbeat(settings, clock.now(), self._spool, lambda: self._engine.failing)),
+            (*TASKS, heartbeat(settings, clock.now(), self._spool, self._failing)),
         )
         self._http = HttpDoor(
             settings.http_host,
@@ -198,7 +218,7 @@ class Platform:
             database_url,
             health=self.health,
             rules=lambda: self._rules,
-            failing=lambda: self._engine.failing,
+            failing=self._failing,
             idle=lambda: self._engine.idle,
             profiles=self._profiles,
             now=clock.now,
@@ -209,25 +229,42 @@ class Platform:
         )
 
     def _new_engine(self, rules: Sequence[Rule]) -> Engine:
-        return Engine(rules, self._profiles)
+        return Engine(rules, self._profiles, version=self._version)
 
     def reload(self) -> None:
-        """Read the rules again and judge by them from now on: all of them, or, where one is not valid, none. Takes as
-        long as reading the files does."""
-        try:
-            rules = load_rule_files(self._settings.rules)
-            engine = self._new_engine(rules)
-        except (DocumentError, OSError) as error:
-            log.error("rules.refused", why=str(error), hint="those in use stay; `headworks rules check` says the same")  # noqa: TRY400 - the reason is in it
-            return
+        """Read the rules again and judge by them from now on: all of them, or, where one is not valid, none; the health
+        check says so until a set is taken. Takes as long as reading the files does."""
+        with self._reloading:  # of two calls the later one decides
+            try:
+                rules = load_rule_files(self._settings.rules)
+                engine = self._new_engine(rules)
+            except DocumentError as error:
+                self._refuse(error.problems)
+                return
+            except Exception as error:  # a defect of ours must not leave people with what they believe to be new rules
+                log.exception("rules.defect")
+                self._refuse([f"{type(error).__name__}: {error}"])
+                return
 
-        def taken() -> None:
-            self._rules = rules
-            self._telling.replace(rules)
-            self._journal.replace(rules)
-            log.info("rules.taken", rules=len(rules))
+            def taken() -> None:
+                self._rules, self._judge = rules, engine
+                FAILURES.clear()
+                self._telling.replace(rules)
+                self._journal.replace(rules)
+                RULES.set(len(rules))
+                RELOADS.labels("taken").inc()
+                log.info("rules.taken", rules=len(rules))
 
-        self._engine.exchange(engine, taken)
+            self._refused = ""
+            REFUSED.set(0)
+            self._engine.exchange(engine, taken)
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        self._refused = f"refused when last read, those from before go on: {problems[0]}{more}"
+        REFUSED.set(1)
+        RELOADS.labels("refused").inc()
+        log.error("rules.refused", why="\n".join(problems), hint="`headworks rules check` says the same")
 
     def _open_door(self, credentials: Credentials) -> MqttDoor | None:
         settings = self._settings
@@ -346,8 +383,16 @@ class Platform:
                 if (dead := self._telling.dead_letters)
                 else "ok"
             ),
-            "rules": "ok" if not self._engine.failing else f"failing: {', '.join(sorted(self._engine.failing))}",
+            "rules": "ok" if not (failing := self._failing()) else f"failing: {', '.join(sorted(failing))}",
+            "rule_files": self._refused or "ok",
         }
+
+    def _failing(self) -> dict[str, str]:
+        """Rules that could not judge some samples: why, and how many."""
+        counted = self._judge.failures
+        for rule, count in counted.items():
+            FAILURES.labels(rule).set(count)
+        return {rule: f"{why} ({counted[rule]} samples)" for rule, why in self._judge.failing.items()}
 
     def _submit_at_once(self, uplink: Uplink, done: Done) -> None:
         self._tap.take(uplink)

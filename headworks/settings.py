@@ -184,6 +184,9 @@ class Settings(BaseSettings):
     keep_readings_days: int = Field(default=730, ge=0, description="How long readings are kept; 0 is for ever")
     keep_uplinks_days: int = Field(default=90, ge=0, description="How long the uplink log is kept; 0 is for ever")
     keep_quarantine_days: int = Field(default=90, ge=0, description="How long quarantine is kept; 0 is for ever")
+    checkpoint_seconds: int = Field(
+        default=900, ge=1, description="How often, in seconds, what the alarm engine knows is kept for the next start"
+    )
     key_file: Path | None = Field(
         default=None, description="The key that seals devices' secrets [default: secret.key in the state folder]"
     )

@@ -1,19 +1,13 @@
 """The catalogue of faults that a site can have: what each does, where it is known from, and which shipped rules see it.
 
 The f-numbers are those of the DAMADICS actuator benchmark (Bartyś, Patton, Syfert, de las Heras, Quevedo, Control
-Engineering Practice 14, 2006). How they bite is in `site_run` and `site_view`.
+Engineering Practice 14, 2006). One of them at work is an `injection`; how they bite is in `site_run` and `site_view`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
-
-from devices.model import Instant
-from simulators.noise import Floats, Integers
 
 
 class On(StrEnum):
@@ -44,7 +38,7 @@ class Entry:
 _TRAVEL = ("valve-travel-deviation",)
 _BEARING = ("bearing-temperature-high", "bearing-temperature-danger", "bearing-temperature-rising")
 _VIBRATION = ("pump-vibration-high", "pump-vibration-danger", "pump-vibration-rising")
-_PRESSURE = ("pressure-low", "pressure-transient", "outlet-pressure-transient", "logger-pressure-swing")
+_PRESSURE = ("pressure-low", "pressure-transient", "logger-pressure-swing")
 _FAILED = ("pressure-sensor-failed", "flow-sensor-failed")
 _KV = ("valve-kv-low", "valve-kv-high", "valve-pressures-contradict", "flow-zero-off")
 _BALANCE = ("station-balance-off",)
@@ -332,7 +326,7 @@ CATALOGUE: dict[str, Entry] = {
         On.NODE,
         "every 20 minutes 1 m/s of water is stopped",
         "Joukowsky 1898",
-        ("pressure-transient", "outlet-pressure-transient", "logger-pressure-swing", "pressure-high"),
+        ("pressure-transient", "logger-pressure-swing", "pressure-high"),
         ("pressure-sensor-noisy",),
     ),
     "illegal-draw": Entry(
@@ -431,43 +425,3 @@ CATALOGUE: dict[str, Entry] = {
     ),
 }
 """By name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Injection:
-    """One fault of the catalogue: begins at `since`, reaches `severity` (0…1) after `growth`, is repaired at `until`.
-
-    `target` is what its kind is put on: a device's tag, a node or a link of the network, or TAG/metric.
-    """
-
-    fault: str
-    target: str
-    since: Instant
-    until: Instant
-    severity: float = 1.0
-    growth: Instant = 0
-
-    def __post_init__(self) -> None:
-        if self.fault not in CATALOGUE:
-            raise ValueError(f"‘{self.fault}’ is no fault of the catalogue, which has {', '.join(CATALOGUE)}")
-        if not self.since < self.until:
-            raise ValueError(f"the fault {self.fault} of {self.target} ends before it begins")
-        if not 0.0 < self.severity <= 1.0:
-            raise ValueError(f"the severity of {self.fault} of {self.target} is {self.severity}; it goes from 0 to 1")
-        if self.growth < 0:
-            raise ValueError(f"the growth of {self.fault} of {self.target} is negative")
-
-    def intensity(self, times: Integers) -> Floats:
-        """Its severity at these instants: grows with the square of time, as wear does, then stays until the repair."""
-        active = (times >= self.since) & (times < self.until)
-        grown = np.clip((times - self.since) / self.growth, 0.0, 1.0) if self.growth else np.ones(len(times))
-        return np.where(active, self.severity * np.square(grown), 0.0)
-
-
-def intensity(faults: Iterable[Injection], kind: str, target: str, times: Integers) -> Floats:
-    """The intensity of all faults of a kind on a target, at most 1."""
-    total = np.zeros(len(times))
-    for fault in faults:
-        if fault.fault == kind and fault.target == target:
-            total = total + fault.intensity(times)
-    return np.minimum(total, 1.0)

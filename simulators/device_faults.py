@@ -45,9 +45,11 @@ DEVICE_CATALOGUE: dict[str, DeviceEntry] = {
     "reboot": DeviceEntry(
         "off until the end; its sequence numbers begin again, what was in volatile memory is lost", _PRACTICE
     ),
-    "clock-reset": DeviceEntry("the clock begins again at 1970", _PRACTICE),
+    "clock-reset": DeviceEntry("the clock begins again at 1970", _PRACTICE, ("clock-wrong",)),
     "clock-drift": DeviceEntry(
-        "the clock is 5 % fast: the crystal has failed, an RC oscillator took over", "data sheets of microcontrollers"
+        "the clock is 5 % fast: the crystal has failed, an RC oscillator took over",
+        "data sheets of microcontrollers",
+        ("clock-wrong",),
     ),
     "battery-flat": DeviceEntry(
         "the charge falls to nothing in the first half; then it is off until the end",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -38,8 +39,17 @@ class Puback(NamedTuple):
 class MqttClient:
     """A connection shared by some devices."""
 
-    def __init__(self, url: str, client_id: str, login: tuple[str, str | None] | None = None) -> None:
-        """`login` is a user name and password in place of those in the address."""
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        login: tuple[str, str | None] | None = None,
+        *,
+        will: tuple[str, bytes] | None = None,
+        listen: tuple[str, Callable[[bytes], object]] | None = None,
+    ) -> None:
+        """`login` is a user name and password in place of those in the address, `will` a topic and what the broker says
+        there when this connection breaks, `listen` a topic and who takes what comes there (in another thread)."""
         parts = urlsplit(url)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise ValueError("an MQTT address looks like mqtt://host:1883 or mqtts://user:password@host:8883")
@@ -54,13 +64,19 @@ class MqttClient:
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5
         )
         self._client.on_publish = self._on_publish
+        if will is not None:
+            self._client.will_set(*will, qos=1)
+        if listen is not None:
+            topic, take = listen
+            self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+            self._client.on_message = lambda _, __, message: _hand(take, message)
         self._client.reconnect_delay_set(1, 10)
         if login is not None:
             self._client.username_pw_set(*login)
         elif parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
         if self._tls:
-            self._client.tls_set()
+            self._client.tls_set(parse_qs(parts.query).get("ca", [None])[0])
 
     def open(self) -> None:
         """Connect; `OSError` where the broker cannot be reached."""
@@ -103,6 +119,10 @@ class MqttClient:
                 self._early[mid] = answer
         if future is not None:
             future.get_loop().call_soon_threadsafe(_settle, future, answer)
+
+
+def _hand(take: Callable[[bytes], object], message: mqtt.MQTTMessage) -> None:
+    take(bytes(message.payload))
 
 
 def _answer(reason: ReasonCode) -> Puback:

@@ -57,6 +57,8 @@ class Replayed(Findings):
     acknowledged: int = 0
     """Readings that were acknowledged in this run."""
     rejected_uplinks: int = 0
+    unprotected: int = 0
+    """Of these, what came by OSCORE or DTLS and goes in clear here."""
     rejections: tuple[str, ...] = ()
     """The first few rejections, with the gateway's reason."""
     complete: bool = False
@@ -106,7 +108,7 @@ async def replay(
     transport = Transport.MQTT if way.coap is None else Transport.COAP
     stages = _stages(path, mapping, state, reached, limit, transport)
     try:
-        return await play(stages, way, state, checkpoint, of, speed=speed, book=book, report=report, stop=stop)
+        return await play(stages, Sender(way), state, checkpoint, of, speed=speed, book=book, report=report, stop=stop)
     finally:
         if book is not None:
             book.close()
@@ -114,7 +116,7 @@ async def replay(
 
 async def play(
     stages: Iterable[Stage],
-    way: Way,
+    sender: Sender,
     state: Replayed,
     checkpoint: Path,
     of: str,
@@ -129,7 +131,6 @@ async def play(
 
     With `strangers` a device that the platform does not know is a rejection like others, without a `ReplayError`.
     """
-    sender = Sender(way)
     await sender.open()
     try:
         run = _Run(stages, sender, state, book, checkpoint, of, strangers=strangers)
@@ -235,6 +236,8 @@ class _Run:
             state.acknowledged += len(parcel.entries)
         else:
             state.rejected_uplinks += 1
+            in_clear = self._sender.transport(parcel.uplink) is Transport.COAP
+            state.unprotected += in_clear and parcel.uplink.authenticated is not None
             if len(state.rejections) < 10:
                 state.rejections += (f"from {parcel.place}: {_reason(answer)}",)
         if self._book is not None:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from devices.model import Codec, ContentFormat, Transport, Uplink
 from simulators.coap_client import Answer, CoapClient, NoAnswerError
 from simulators.mqtt_client import MqttClient, Puback
+from simulators.sparkplug_lives import place_of
+from simulators.sparkplug_replay import Sessions
 
 _COAP_SOCKETS = 4
 _MQTT_WINDOW = 16
@@ -29,13 +31,19 @@ _TOPICS = {
     Codec.THINGSBOARD: "v1/devices/{}/telemetry",
     Codec.THINGSBOARD_GATEWAY: "v1/gateway/telemetry",
 }
-"""Where an uplink of a codec is published. Sparkplug is a session and not a message: it has no place here."""
+"""Where an uplink of a codec is published. Sparkplug is a session and not a message: `sparkplug_replay`."""
 _CONTENT_TYPES = {
     ContentFormat.OCTET_STREAM: "application/octet-stream",
     ContentFormat.SENML_JSON: "application/senml+json",
     ContentFormat.SENML_CBOR: "application/senml+cbor",
 }
 _UNKNOWN_TYPE = "application/vnd.unknown"
+_BLOCK = 1024
+"""Bytes of a block (RFC 7959) where a payload is longer, as it was when its blocks were put together or not."""
+_INCOMPLETE = "4.08"
+"""The gateway has forgotten the blocks before, as it was restarted: the transfer begins anew."""
+_ANEW = 5
+"""So often; a gateway that goes on saying so has rejected it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ class Sender:
         self._lanes: list[tuple[CoapClient, asyncio.Lock]] = []
         self._window = asyncio.Semaphore(_MQTT_WINDOW)
         self._mqtt = MqttClient(way.mqtt_url, f"headworks-replay-{token_hex(4)}") if way.mqtt_url else None
+        self.sessions = Sessions(way.mqtt_url, way.target) if way.mqtt_url else None
+        """Of Sparkplug's edge nodes."""
 
     async def open(self) -> None:
         """Connect; `OSError` where that is not possible."""
@@ -84,6 +94,8 @@ class Sender:
         """Leave in order."""
         for client, _ in self._lanes:
             client.close()
+        if self.sessions is not None:
+            await self.sessions.close()
         if self._mqtt is not None:
             await asyncio.to_thread(self._mqtt.close)
 
@@ -95,6 +107,8 @@ class Sender:
 
     def can_send(self, uplink: Uplink) -> bool:
         """Whether there is a message that this uplink can be."""
+        if uplink.codec is Codec.SPARKPLUG:
+            return self.sessions is not None and place_of(uplink) is not None
         if self.transport(uplink) is Transport.COAP:
             return uplink.codec in (None, Codec.SENML, Codec.FRAME)
         topic = _TOPICS.get(uplink.codec)
@@ -102,6 +116,9 @@ class Sender:
 
     async def send(self, uplink: Uplink) -> Answer | Puback:
         """The final answer; `OSError` where there is nobody to give one."""
+        if uplink.codec is Codec.SPARKPLUG and (place := place_of(uplink)) is not None:
+            assert self.sessions is not None
+            return await self.sessions.send(place, uplink)
         if self.transport(uplink) is Transport.MQTT:
             assert self._mqtt is not None
             async with self._window:
@@ -111,16 +128,20 @@ class Sender:
             return await self._by_coap(client, uplink)
 
     async def _by_coap(self, client: CoapClient, uplink: Uplink) -> Answer:
+        anew = 0
         content_format = uplink.content_format if (uplink.content_format or 0) >= 0 else None
         while True:
             try:
                 answer = await client.post(
-                    uplink.identity or "", content_format, uplink.payload, at_root=uplink.identity is None
+                    uplink.identity or "", content_format, uplink.payload, at_root=uplink.identity is None, block=_BLOCK
                 )
             except NoAnswerError as error:
                 raise OSError(
                     f"the CoAP gateway at {self._way.target} does not answer; is the platform running? (`headworks up`)"
                 ) from error
+            if answer.code == _INCOMPLETE and anew < _ANEW:
+                anew += 1
+                continue
             if not answer.later:
                 return answer
             await asyncio.sleep(max(0.1, answer.max_age))

@@ -18,6 +18,7 @@ import cbor2
 from devices.clock_repair import AHEAD
 from devices.codecs.senml import RELATIVE
 from devices.model import SECOND, Codec, ContentFormat, Instant, Transport, Uplink
+from simulators.sparkplug_lives import SCHEME, identity_of, parts_of, read
 
 Rename = Callable[[str], str]
 
@@ -35,6 +36,8 @@ class Rewritten(NamedTuple):
 def rewrite(uplink: Uplink, rename: Rename | None = None, shift: Instant | None = None) -> Rewritten:
     """With a shift, every sample time of SenML is written out, also where it was relative to the receipt."""
     renamed = uplink if rename is None else _readdressed(uplink, rename)
+    if uplink.codec is Codec.SPARKPLUG:
+        return _shifted_metrics(renamed, shift)
     if uplink.codec not in (None, Codec.SENML):
         payload = _named_texts(uplink.payload, rename)
         return Rewritten(replace(renamed, payload=payload or uplink.payload), payload is not None and shift is None)
@@ -50,12 +53,24 @@ def rewrite(uplink: Uplink, rename: Rename | None = None, shift: Instant | None 
 
 
 def pseudonyms(key: bytes) -> Rename:
-    """Names by a keyed hash (HMAC-SHA256): the same for the same key, and without it nobody's."""
+    """Names by a keyed hash (HMAC-SHA256): the same for the same key, and without it nobody's.
+
+    Of Sparkplug's identities each part has its own, so that devices stay behind their edge node.
+    """
     known: dict[str, str] = {}
+
+    def hashed(name: str) -> str:
+        return "p-" + hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:16]
 
     def rename(name: str) -> str:
         if name not in known:
-            known[name] = "urn:dev:ser:p-" + hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:16]
+            parts = parts_of(name)
+            whole = (name.split(":")[: count + 2] for count in range(len(parts or ())))
+            known[name] = (
+                "urn:dev:ser:" + hashed(name)
+                if parts is None
+                else identity_of([hashed(":".join(beginning)) for beginning in whole])
+            )
         return known[name]
 
     return rename
@@ -75,12 +90,37 @@ def _readdressed(uplink: Uplink, rename: Rename) -> Uplink:
     source = uplink.source
     if uplink.transport is Transport.MQTT and uplink.identity and identity:
         source = "/".join(identity if part == uplink.identity else part for part in source.split("/"))
+        if uplink.codec is Codec.SPARKPLUG:
+            source = _topic(uplink.source, identity)
     return replace(
         uplink,
         identity=identity,
         source=source,
         authenticated=None if uplink.authenticated is None else rename(uplink.authenticated),
     )
+
+
+def _topic(source: str, identity: str) -> str:
+    """A topic of Sparkplug as that of another edge node or device; one without names where that is none."""
+    levels, parts = source.split("/"), parts_of(identity)
+    kind = levels[2] if len(levels) in (4, 5) else ""
+    if parts is None:
+        return f"{SCHEME}//{kind}/"
+    group, node, *device = parts
+    return "/".join([SCHEME, group, kind, node, *(device if len(levels) == 5 else [])])
+
+
+def _shifted_metrics(uplink: Uplink, shift: Instant | None) -> Rewritten:
+    """Sparkplug's times are milliseconds; names of devices stand in its topics only."""
+    payload = read(uplink)
+    if payload is None:
+        return Rewritten(uplink, whole=False)
+    if shift is None:
+        return Rewritten(uplink, whole=True)
+    for timed in (payload, *payload.metrics):
+        if timed.HasField("timestamp"):
+            timed.timestamp = max(timed.timestamp + shift // 1000, 0)
+    return Rewritten(replace(uplink, payload=payload.SerializeToString()), whole=True)
 
 
 def _pack(payload: bytes, content_format: int | None) -> tuple[list[dict[Any, Any]] | None, bool]:

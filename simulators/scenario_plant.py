@@ -15,11 +15,12 @@ from devices.codecs.sparkplug import node_identity
 from devices.document import DocumentError, Positions, suggest
 from devices.model import DAY, MINUTE, Device, Instant
 from devices.profile import Profile, shipped_profiles
-from simulators.catalogue import CATALOGUE, Injection, On
+from simulators.catalogue import CATALOGUE, On
 from simulators.contacts import Step, plan
 from simulators.device_faults import DEVICE_CATALOGUE, DeviceFault, truth_of_devices
 from simulators.faults import Fault, FaultKind, affected
 from simulators.firmware import Unit, write
+from simulators.injection import Injection
 from simulators.nbiot import Radio
 from simulators.noise import Floats
 from simulators.observation import Observation, observe
@@ -78,12 +79,18 @@ class Played:
     device_faults: tuple[DeviceFault, ...]
 
     def steps(self, unit: Unit) -> list[Step]:
-        """All that a unit does. `ValueError` where its frame cannot carry what it has to say."""
+        """All that a unit does. `DocumentError` where its frame cannot carry what it has to say."""
         scenario = self.scenario
         observation, series = self.shown[unit.tag]
         mine = [fault for fault in self.device_faults if fault.tag == unit.tag]
         written = write(unit, scenario.seed, scenario.radio, observation.times, series, mine)
-        return plan(unit.tag, scenario.seed, scenario.radio, written, mine)
+        try:
+            return plan(unit.tag, scenario.seed, scenario.radio, written, mine)
+        except ValueError as error:
+            fleet = scenario.document.fleets.index(unit.fleet)
+            raise DocumentError(
+                [f"{scenario.positions.locate(['fleets', fleet])}: {unit.tag} cannot say it: {error}"]
+            ) from error
 
 
 def load_scenario(name: Path | str, seed: int | None = None, profiles: Mapping[str, Profile] | None = None) -> Scenario:

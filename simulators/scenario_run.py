@@ -91,7 +91,7 @@ async def run_scenario(
     """Play it to its end, or until `stop` is set. `clock` is a monotonic one in seconds, and the time of day.
 
     The ground truth is written to `folder/truth.jsonl` first, the ledger to `folder/ledger.jsonl` as answers come.
-    `OSError` where the broker cannot be reached, `ValueError` where a unit cannot say what it has to.
+    `OSError` where the broker cannot be reached, `DocumentError` where a unit cannot say what it has to.
     """
     now, today = clock
     path = await asyncio.to_thread(_begin_files, folder, played)
@@ -223,25 +223,46 @@ class _Run:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _unit(self, unit: Unit, link: Link, steps: Sequence[Step]) -> None:
-        """One unit: write when it is time to, and send what is kept at each contact."""
+        """One unit: write when it is time to, and send what is kept at each contact.
+
+        At a pace it goes on writing while it sends, as a device does whose modem waits for an answer; a contact that
+        comes in between is no other one.
+        """
         memory = Memory(unit.fleet.memory, keeps=unit.fleet.keeps)
-        counts = self._progress.by[unit.fleet.protocol]
         last: Contact | None = None
-        for step in steps:
-            await self._until(when(step))
-            if isinstance(step, Contact):
+        sending: asyncio.Task[None] | None = None
+        try:
+            for step in steps:
+                await self._until(when(step))
+                if isinstance(step, Written):
+                    self._keep(unit, memory, step)
+                    continue
                 last = step
-                await self._empty(unit, link, memory, step, patient=self._speed <= 0)
-                continue
-            counts.written += 1
-            counts.readings += step.count
-            counts.waiting += 1
-            for lost in memory.keep(step):
-                counts.dropped += 1
-                counts.waiting -= 1
-                self._write(unit, lost, Sent("dropped", stored=False), sent=False)
+                if self._speed <= 0:
+                    await self._empty(unit, link, memory, step, patient=True)
+                elif sending is None or sending.done():
+                    if sending is not None:
+                        sending.result()
+                    sending = asyncio.create_task(self._empty(unit, link, memory, step, patient=False))
+            if sending is not None:
+                await sending
+        finally:
+            if sending is not None and not sending.done():
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
         if len(memory) and last is not None:
             await self._empty(unit, link, memory, last, patient=True)
+
+    def _keep(self, unit: Unit, memory: Memory, written: Written) -> None:
+        """Take an uplink into the memory, and tell what that has no more room for."""
+        counts = self._progress.by[unit.fleet.protocol]
+        counts.written += 1
+        counts.readings += written.count
+        counts.waiting += 1
+        for lost in memory.keep(written):
+            counts.dropped += 1
+            counts.waiting -= 1
+            self._write(unit, lost, Sent("dropped", stored=False), sent=False)
 
     async def _until(self, at: Instant) -> None:
         """Wait for an instant of the plant's time."""
@@ -258,6 +279,7 @@ class _Run:
         counts = self._progress.by[unit.fleet.protocol]
         repeat = contact.repeat
         while (written := memory.next(newest=contact.newest)) is not None:
+            memory.lend(written)
             sent = await self._once(unit, link, written, replace(contact, tries=memory.tries(written)))
             if sent is None or sent.later:
                 self._progress.unanswered += 1

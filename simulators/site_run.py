@@ -13,11 +13,12 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from devices.model import DAY, HOUR, MINUTE, Instant
-from simulators.catalogue import CATALOGUE, Injection, On, intensity
+from simulators.catalogue import CATALOGUE, On
 from simulators.cavitation import choked_drop, head_left, npsh_available, npsh_required
 from simulators.curves import BAR_PER_METRE, opening_factor
 from simulators.demand import local_hour
 from simulators.epanet import Hydraulics, Network
+from simulators.injection import Injection, intensity
 from simulators.noise import Floats, Integers, drift
 from simulators.site import PUMP, VALVE, Control, Mounted, Site
 

@@ -5,20 +5,22 @@ Vectorised over time; layers that the waterworks has, too, are shared (`machine`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from devices.model import DAY, MINUTE, SECOND, Instant, moment
 from simulators.actuator import stem_torque
-from simulators.catalogue import CATALOGUE, Injection, On, intensity
+from simulators.catalogue import CATALOGUE, On
 from simulators.curves import BAR_PER_METRE, DENSITY, GRAVITY
 from simulators.demand import local_hour
+from simulators.injection import Injection, intensity
 from simulators.machine import BEARING_LAG, VOLTAGE, electrical_power, lagged, motor_current
 from simulators.noise import Floats, Integers, choice, drift, uniform
 from simulators.observation import Observation
-from simulators.sensors import INSTRUMENTS, measure
+from simulators.sensors import INSTRUMENTS, measure, respond
 from simulators.site import LOGGER, PUMP, VALVE, Mounted, Site
 from simulators.site_run import STEP, State, play
 from simulators.telemeter import status
@@ -46,7 +48,7 @@ CONSEQUENCES = (
     "pressure-low", "pressure-high", "pressure-transient", "pump-flow-below-minimum", "pump-efficiency-low",
     "valve-cavitation", "motor-overload", "pressure-sensor-failed", "flow-jump", "pump-dry-run",
     "pump-vibration-changed", "bearing-temperature-rising", "flow-sensor-failed",
-    "outlet-pressure-transient", "logger-pressure-swing",
+    "logger-pressure-swing",
 )  # fmt: skip
 """Shipped rules whose alarms a fault explains on other devices than its own: what the water carries there."""
 
@@ -73,7 +75,7 @@ def observe_site(site: Site, seed: int, faults: Sequence[Injection], start: Inst
             radio = {name: radio[name] for name in ("battery_voltage", "rsrp")}
         true.update(radio)
         values[mounted.tag] = {
-            metric: _instrument(seed, mounted.tag, metric, series, state.times, faults)
+            metric: _instrument(seed, mounted.tag, metric, respond(metric, series, STEP), state.times, faults)
             for metric, series in true.items()
         }
         if mounted.entry.profile == LOGGER:
@@ -111,11 +113,8 @@ def truth_of_site(
             seeing = dict.fromkeys(found, others)
         if entry.on not in (On.NODE, On.LINK):
             seeing = {own: seeing.get(own, explains), **{tag: rules for tag, rules in seeing.items() if tag != own}}
-        balances = sorted(one.tag for one in site.mounted if one.entry.design.get("station_inlet") == 1.0)
-        doubles = sorted(one.tag for one in site.mounted if one.entry.design.get("redundant") == 1.0)
-        # A rule on a group tells it in the name of its first device.
-        for rule, group in (("station-balance-off", balances), ("redundant-sensors-disagree", doubles)):
-            if rule in explains and group:
+        for rule, group in _groups(site):
+            if rule in explains or any(rule in seeing.get(tag, ()) for tag in group):
                 seeing[group[0]] = (*seeing.get(group[0], ()), rule)
         lines += [
             Truth(fault.fault, site.identity(tag, seed), fault.since, fault.until, fault.severity, rules, event)
@@ -123,6 +122,20 @@ def truth_of_site(
         ]
     devices = tuple(device.identity for device in site.devices(seed))
     return GroundTruth(tuple(lines), Watched(start, end, devices))
+
+
+def _groups(site: Site) -> Iterator[tuple[str, list[str]]]:
+    """The shipped rules on groups that a fault shows in, each with its devices: the first by tag tells it for all."""
+    by_place: dict[tuple[str, str], list[str]] = {}
+    for one in site.mounted:
+        for rule, design in (("station-balance-off", "station_inlet"), ("redundant-sensors-disagree", "redundant")):
+            if one.entry.design.get(design) == 1.0:
+                by_place.setdefault((rule, ""), []).append(one.tag)
+        told = {VALVE: "pressure-transient", LOGGER: "logger-pressure-swing"}.get(one.entry.profile)
+        if told is not None:
+            by_place.setdefault((told, one.entry.area), []).append(one.tag)
+    for (rule, _), tags in by_place.items():
+        yield rule, sorted(tags)
 
 
 def _who_sees(healthy: Observation, shown: Observation, fault: Injection) -> tuple[str, ...]:
@@ -282,11 +295,12 @@ def _instrument(seed: int, tag: str, metric: str, true: Floats, times: Integers,
     """What an instrument shows, in its wire unit, with the faults that it has."""
     target = f"{tag}/{metric}"
     mine = [fault for fault in faults if fault.target == target and CATALOGUE[fault.fault].on is On.INSTRUMENT]
-    limited = np.maximum(true, -1.0) if metric.endswith("pressure") and not (true < -1.2).any() else true
+    # What a fault of the valve has made of its transmitter: a broken wire.
+    broken = true == _BROKEN.get(metric, np.inf)
     if not mine:
-        return measure(seed, tag, metric, limited, times)
-    usual = max(abs(float(np.median(limited))), 0.25 * _USUAL.get(metric, 1.0))
-    value = limited.copy()
+        return _with_broken(metric, measure(seed, tag, metric, true, times), broken)
+    usual = max(abs(float(np.median(true))), 0.25 * _USUAL.get(metric, 1.0))
+    value = true.copy()
     for fault in mine:
         size = fault.intensity(times)
         if fault.fault == "sensor-offset":
@@ -302,11 +316,16 @@ def _instrument(seed: int, tag: str, metric: str, true: Floats, times: Integers,
             struck = uniform(seed, f"{target}/spikes", times // SECOND) < 0.1
             value = np.where(struck, value * (1.0 + size), value)
         elif fault.fault == "sensor-range":
-            value = np.where(size > 0.0, _BROKEN.get(metric, -1e6), value)
-    shown = measure(seed, tag, metric, value, times)
+            broken = broken | (size > 0.0)
+    shown = _with_broken(metric, measure(seed, tag, metric, value, times), broken)
     for fault in mine:
         if fault.fault == "sensor-freeze":
             during = fault.intensity(times) > 0.0
             if during.any():
                 shown = np.where(during, shown[int(np.argmax(during))], shown)
     return shown
+
+
+def _with_broken(metric: str, shown: Floats, broken: NDArray[np.bool_]) -> Floats:
+    """What cannot be measured stands beyond the range that instruments end at."""
+    return np.where(broken, _BROKEN.get(metric, -1e6) * INSTRUMENTS[metric].factor, shown) if broken.any() else shown

@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -53,7 +53,7 @@ class SparkplugNode:
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
         if self._tls:
-            self._client.tls_set()
+            self._client.tls_set(parse_qs(parts.query).get("ca", [None])[0])
 
     def open(self) -> None:
         """Connect and be born; `OSError` where the broker cannot be reached."""
@@ -78,8 +78,12 @@ class SparkplugNode:
             # Fields of a protobuf message may follow in any order, so the number of this life goes behind.
             octets = payload + self._next().SerializeToString()
             info = self._client.publish(self._topic("DDATA", unit.tag), octets, qos=0)
-        await asyncio.to_thread(info.wait_for_publish, _PATIENCE)
-        if not info.is_published():
+        try:
+            await asyncio.to_thread(info.wait_for_publish, _PATIENCE)
+            published = info.is_published()
+        except RuntimeError:  # paho's word for a connection that is no more
+            published = False
+        if not published:
             raise NoAnswerError("the broker is away")
         return Sent("QoS 0", stored=False)
 
@@ -100,7 +104,9 @@ class SparkplugNode:
         self._be_born()
 
     def _on_disconnect(self, client: mqtt.Client, *_: object) -> None:
-        # The next connection is another life, and its will has the number of that one.
+        # Whether a host is there is not known without a broker. The next connection is another life, and its will has
+        # the number of that one.
+        self._online.clear()
         self._births = (self._births + 1) % 256
         client.will_set(self._topic("NDEATH"), self._death(), qos=1)
 

@@ -7,8 +7,9 @@ next one. A PUBACK is the broker's word, not the platform's: what the broker the
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
@@ -28,6 +29,8 @@ _RECONNECTS = 5
 _ROWS = 256
 _CONNACK, _PUBACK, _DISCONNECT = 0x20, 0x40, 0xE0
 _RECEIVE_MAXIMUM = 0x21
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a socket that does not block says where it would have to, without TLS and with it."""
 # Lengths of CONNACK's properties (MQTT 5, section 2.2.2.2) by identifier; None is a text, 0 a pair of texts.
 _PROPERTIES: dict[int, int | None] = {
     0x11: 4, 0x12: None, 0x13: 2, 0x15: None, 0x16: None, 0x1A: None, 0x1C: None, 0x1F: None, 0x21: 2, 0x22: 2, 0x24: 1,
@@ -66,7 +69,7 @@ class _Connection:
         while self.out:
             try:
                 done = self.door.send(self.out)
-            except BlockingIOError:
+            except _NOT_NOW:
                 return
             self.out = self.out[done:]
 
@@ -184,8 +187,9 @@ class MqttFleet:
         """Read what one connection has."""
         one = self._connections[number]
         try:
+            # More than a record of TLS holds, so that nothing stays behind in its buffer.
             data = one.door.recv(1 << 16)
-        except BlockingIOError:
+        except _NOT_NOW:
             return
         except OSError:
             data = b""
@@ -264,7 +268,8 @@ class MqttFleet:
 def _connect(url: str, client_id: str) -> tuple[socket.socket, int]:
     """A connection that does not block, and the broker's Receive Maximum."""
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or 1883
+    tls = parts.scheme == "mqtts"
+    host, port = parts.hostname or "", parts.port or (8883 if tls else 1883)
     flags = 0x02  # clean start
     body = b""
     for name, bit in ((parts.username, 0x80), (parts.password, 0x40)):
@@ -274,6 +279,9 @@ def _connect(url: str, client_id: str) -> tuple[socket.socket, int]:
     packet = _text("MQTT") + bytes([5, flags]) + _KEEP_ALIVE.to_bytes(2) + b"\0" + _text(client_id) + body
     door = socket.create_connection((host, port), _HANDSHAKE_SECONDS)
     try:
+        if tls:
+            (ca,) = parse_qs(parts.query).get("ca", [None])
+            door = ssl.create_default_context(cafile=ca).wrap_socket(door, server_hostname=host)
         door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         door.sendall(b"\x10" + variable_length(len(packet)) + packet)
         head = _exactly(door, 2)

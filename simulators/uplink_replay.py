@@ -6,14 +6,16 @@ import asyncio
 import fnmatch
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from devices.document import suggest
-from devices.model import Instant, Uplink
+from devices.model import Codec, Instant, Uplink
 from simulators.recording import Checkpoint, ReplayError, fingerprint, load_checkpoint
 from simulators.replay import Parcel, Replayed, Stage, play
 from simulators.replay_sender import Sender, Way
 from simulators.rewriting import Rename, rewrite
+from simulators.sparkplug_lives import Lives, is_echo, place_of
 from simulators.uplink_recording import Contents, read_recording, survey
 
 _AT_ONCE = 16
@@ -62,7 +64,9 @@ class Resent(Replayed):
     """How the replay of a recording went; `rows` are its uplinks."""
 
     unsendable: int = 0
-    """Uplinks that no message can be made of here (Sparkplug is a session)."""
+    """Uplinks that no message can be made of here."""
+    unborn: int = 0
+    """Of Sparkplug, without the birth of their edge node or device before them in the recording."""
     unchanged: int = 0
     """Uplinks in whose payloads names or times could not be changed as asked; they were sent as they are."""
 
@@ -86,8 +90,12 @@ async def replay_recording(
     of = await asyncio.to_thread(fingerprint, path, repr(changes), way.target)
     reached = load_checkpoint(checkpoint, of)
     state = Resent(rows=reached.rows, total_rows=contents.uplinks)
-    stages = _stages(path, Sender(way), state, reached, changes)
-    await play(stages, way, state, checkpoint, of, speed=speed, report=report, stop=stop, strangers=True)
+    sender = Sender(way)
+    lives = await asyncio.to_thread(_lives, path, reached.rows, changes) if reached.rows else Lives()
+    if sender.sessions is not None:
+        sender.sessions.recall(lives)
+    stages = _stages(path, sender, state, reached, changes, lives)
+    await play(stages, sender, state, checkpoint, of, speed=speed, report=report, stop=stop, strangers=True)
     return state
 
 
@@ -98,7 +106,22 @@ def _check(changes: Changes, contents: Contents) -> None:
             raise ReplayError(f"no device ‘{old}’ is in the recording{suggest(old, list(contents.devices))}")
 
 
-def _stages(path: Path, sender: Sender, state: Resent, reached: Checkpoint, changes: Changes) -> Iterator[Stage]:
+def _lives(path: Path, until: int, changes: Changes) -> Lives:
+    """The births in the part of a recording that was replayed before."""
+    lives = Lives()
+    rename: Rename | None = changes.rename if changes.names else None
+    for uplink in islice(chain.from_iterable(read_recording(path, Contents())), until):
+        if uplink.codec is Codec.SPARKPLUG:
+            changed = _changed(uplink, rename, changes.shift, Resent())
+            place = place_of(changed)
+            if place is not None and not is_echo(place):
+                lives.take(place, changed)
+    return lives
+
+
+def _stages(
+    path: Path, sender: Sender, state: Resent, reached: Checkpoint, changes: Changes, lives: Lives
+) -> Iterator[Stage]:
     rename: Rename | None = changes.rename if changes.names else None
     done = reached.rows
     for frame in read_recording(path, Contents(), reached.rows):
@@ -107,10 +130,15 @@ def _stages(path: Path, sender: Sender, state: Resent, reached: Checkpoint, chan
             parcels = []
             for number, uplink in enumerate(group, done + 1):
                 changed = _changed(uplink, rename, changes.shift, state)
-                if sender.can_send(changed):
-                    parcels.append(Parcel(changed, f"uplink {number} of {uplink.identity or 'an unnamed device'}"))
-                else:
+                place = place_of(changed)
+                if not sender.can_send(changed):
                     state.unsendable += 1
+                elif place is not None and is_echo(place):
+                    continue
+                elif place is not None and not lives.take(place, changed):
+                    state.unborn += 1
+                else:
+                    parcels.append(Parcel(changed, f"uplink {number} of {uplink.identity or 'an unnamed device'}"))
             done += len(group)
             yield Stage([uplink.received_at for uplink in group], parcels, Checkpoint(done, done))
 

@@ -119,9 +119,9 @@ def mark(connection: Connection) -> None:
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         found = connection.execute(
-            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, s.xid::text, min(c.first_received_at),"
-            " max(c.last_received_at) FROM aggregate_state s LEFT JOIN commit_log c ON c.xid >= s.xid"
-            " WHERE s.width = 'hour' GROUP BY 2"
+            "SELECT transaction_number(pg_snapshot_xmin(pg_current_snapshot()))::text, s.xid::text,"
+            " min(c.first_received_at), max(c.last_received_at)"
+            " FROM aggregate_state s LEFT JOIN commit_log c ON c.xid >= s.xid WHERE s.width = 'hour' GROUP BY 2"
         ).fetchone()
         assert found is not None
         watermark, position, since, until = found

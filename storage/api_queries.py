@@ -175,6 +175,22 @@ class Frequent:
     share: float
 
 
+@dataclass(frozen=True, slots=True)
+class Chattering:
+    """An alarm that came again and again in a short time: how often that happened in the last 30 days, how many
+    activations it was in all, and the last one. `shelved`: it is kept from people now, by whichever suppression."""
+
+    site: str
+    rule: str
+    title: str
+    device: str
+    tag: str
+    bursts: int
+    activations: int
+    last_raised_at: datetime
+    shelved: bool
+
+
 def kpis(connection: Connection) -> list[Kpi]:
     """The figures of each site; all of them are told at the time that they were."""
     with unavailable():
@@ -197,6 +213,18 @@ def most_frequent(connection: Connection, places: int = 10) -> list[Frequent]:
             (places,),
         ).fetchall()
     return [Frequent(*row) for row in rows]  # type: ignore[arg-type]
+
+
+def chattering(connection: Connection) -> list[Chattering]:
+    """Every alarm that chatters, also where nobody is told of it, the worst first."""
+    with unavailable():
+        rows = connection.execute(
+            "SELECT c.site, c.rule, coalesce(r.title, c.rule), d.identity, d.tag, c.bursts, c.activations,"
+            " c.last_raised_at, EXISTS (SELECT FROM alarm_suppressed s WHERE s.device_id = c.device_id"
+            " AND (s.rule IS NULL OR s.rule = c.rule)) FROM alarm_chattering c JOIN device d USING (device_id)"
+            " LEFT JOIN alarm_rule r USING (rule) ORDER BY c.activations DESC, d.identity, c.rule LIMIT 200"
+        ).fetchall()
+    return [Chattering(*row) for row in rows]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

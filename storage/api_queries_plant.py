@@ -72,7 +72,7 @@ def time_zones(connection: Connection) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class AssetRow:
-    """An active device and how it is. `contact` is what was last judged, `never_heard` before that."""
+    """An active device and how it is. `contact` is its state in `contact_state`."""
 
     identity: str
     tag: str
@@ -106,10 +106,10 @@ def assets(
     with unavailable():
         rows = connection.execute(
             f"WITH trouble AS ({_TROUBLE})"
-            " SELECT d.identity, d.tag, d.site, d.area, d.unit, d.kind, d.profile, coalesce(c.state, 'never_heard'),"
+            " SELECT d.identity, d.tag, d.site, d.area, d.unit, d.kind, d.profile, c.state,"
             " coalesce(t.open, 0), coalesce(t.unacknowledged, 0), t.priority, p.newest,"
             " EXISTS (SELECT FROM alarm_suppressed s WHERE s.device_id = d.device_id AND s.kind = 'out_of_service')"
-            " FROM device d LEFT JOIN contact c USING (device_id) LEFT JOIN trouble t USING (device_id)"
+            " FROM device d JOIN contact_state c USING (device_id) LEFT JOIN trouble t USING (device_id)"
             " LEFT JOIN latest_pack p USING (device_id) WHERE d.status = 'active'"
             " AND (%(site)s::text IS NULL OR d.site = %(site)s) AND (%(area)s::text IS NULL OR d.area = %(area)s)"
             " AND (%(text)s::text IS NULL"
@@ -145,12 +145,12 @@ def facts(connection: Connection, device_id: int, identity: str) -> DeviceFacts:
     """Of a registered device."""
     with unavailable():
         row = connection.execute(
-            "SELECT d.kind, d.report_interval, d.created_at, coalesce(c.state, 'never_heard'), c.since, u.received_at,"
-            " u.transport, ARRAY(SELECT kind FROM credential WHERE device_id = d.device_id ORDER BY 1),"
+            "SELECT d.kind, d.report_interval, d.created_at, c.state, c.since, u.received_at, u.transport,"
+            " ARRAY(SELECT kind FROM credential WHERE device_id = d.device_id ORDER BY 1),"
             " (SELECT coalesce(sum(rows), 0)::bigint FROM quarantine_level WHERE scope = 'device:' || %s)"
-            " FROM device d LEFT JOIN contact c USING (device_id)"
+            " FROM device d JOIN contact_state c USING (device_id)"
             " LEFT JOIN LATERAL (SELECT received_at, transport FROM uplink WHERE device_id = d.device_id"
-            "  ORDER BY received_at DESC LIMIT 1) u ON true WHERE d.device_id = %s",
+            "  AND transport <> 'import' ORDER BY received_at DESC LIMIT 1) u ON true WHERE d.device_id = %s",
             (identity, device_id),
         ).fetchone()
     assert row is not None
@@ -260,7 +260,7 @@ class ContactLine:
 CONTACT_STATES = (
     "cut_off", "silent", "flat_battery", "out_of_coverage", "late", "never_heard", "asleep", "heard",
 )  # fmt: skip
-_STATE = "array_position(%(order)s::text[], coalesce(c.state, 'never_heard'))"
+_STATE = "array_position(%(order)s::text[], c.state)"
 ContactCursor = tuple[int, str, str, str]
 
 
@@ -277,9 +277,9 @@ def contacts(
     with unavailable():
         rows = connection.execute(
             "WITH chosen AS (SELECT d.device_id, d.identity, d.tag, d.site, d.area, d.profile, d.gateway,"
-            "  coalesce(c.state, 'never_heard') AS state, c.since, d.report_interval,"
-            f"  {_STATE} AS rank FROM device d LEFT JOIN contact c USING (device_id)"
-            "  WHERE d.status = 'active' AND coalesce(c.state, 'never_heard') = ANY(%(states)s)"
+            f"  c.state, c.since, d.report_interval, {_STATE} AS rank"
+            "  FROM device d JOIN contact_state c USING (device_id)"
+            "  WHERE d.status = 'active' AND c.state = ANY(%(states)s)"
             "  AND (%(site)s::text IS NULL OR d.site = %(site)s)"
             f"  AND (NOT %(more)s OR ({_STATE}, d.site, d.tag, d.identity) > (%(a)s, %(b)s, %(c)s, %(d)s))"
             "  ORDER BY rank, d.site, d.tag, d.identity LIMIT %(limit)s)"

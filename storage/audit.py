@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from devices.model import Instant, moment
+from devices.model import Instant
 from storage.database import Connection, unavailable
+from storage.packing import POSTGRES_EPOCH
 
 Key = tuple[str, str, Instant]
 """(device identity, metric, sample time): what makes a reading that one and no other."""
@@ -29,15 +30,22 @@ def compare(connection: Connection, acknowledged: Iterable[Key]) -> Comparison:
     with unavailable(), connection.transaction(force_rollback=True):
         connection.execute("CREATE TEMP TABLE promise (identity text, metric text, measured_at timestamptz)")
         with connection.cursor().copy("COPY promise FROM STDIN (FORMAT binary)") as copy:
-            copy.set_types(["text", "text", "timestamptz"])
+            copy.set_types(["text", "text", "int8"])  # what a time is in binary
             for identity, metric, at in acknowledged:
-                copy.write_row((identity, metric, moment(at)))
+                copy.write_row((identity, metric, at - POSTGRES_EPOCH))
+        # What is stored is read once, in whole chunks: looked up key by key it takes three times as long.
+        connection.execute(
+            "CREATE TEMP TABLE stored AS SELECT device_id, metric_id, measured_at, count(*) AS times FROM reading"
+            " WHERE measured_at BETWEEN (SELECT min(measured_at) FROM promise)"
+            "  AND (SELECT max(measured_at) FROM promise) GROUP BY 1, 2, 3"
+        )
+        connection.execute("ANALYZE promise, stored")
         row = connection.execute(
-            "WITH p AS (SELECT DISTINCT * FROM promise), n AS ("
-            "  SELECT p.*, (SELECT count(*) FROM reading r WHERE r.device_id = d.device_id"
-            "     AND r.metric_id = m.metric_id AND r.measured_at = p.measured_at) AS times"
-            "  FROM p LEFT JOIN device d USING (identity) LEFT JOIN metric m ON m.name = p.metric)"
-            " SELECT count(*), count(*) FILTER (WHERE times = 0), count(*) FILTER (WHERE times > 1) FROM n"
+            "WITH p AS (SELECT DISTINCT * FROM promise)"
+            " SELECT count(*), count(*) FILTER (WHERE s.times IS NULL), count(*) FILTER (WHERE s.times > 1)"
+            " FROM p LEFT JOIN device d USING (identity) LEFT JOIN metric m ON m.name = p.metric"
+            " LEFT JOIN stored s ON s.device_id = d.device_id AND s.metric_id = m.metric_id"
+            "  AND s.measured_at = p.measured_at"
         ).fetchone()
     assert row is not None
     promised, missing, twice = (int(str(number)) for number in row)

@@ -60,7 +60,7 @@ def heard(connection: Connection, now: Instant, look_back: Instant) -> list[Hear
 
 @dataclass(frozen=True, slots=True)
 class ContactRow:
-    """A line of the view `device_contact`; `since` is None where the device was never heard."""
+    """A line of the view `device_contact`; `since` is None before the first judgement."""
 
     identity: str
     tag: str

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from devices.batch import Changed, LoggedUplink
+from devices.batch import Changed, LoggedUplink, Past
 from devices.model import Instant, Quality, Reading, moment
 from storage.database import Connection, unavailable
 from storage.packing import POSTGRES_EPOCH
@@ -45,57 +45,68 @@ FROM fresh f JOIN device d USING (device_id) LEFT JOIN latest_pack p USING (devi
 
 def _as_readings(rows: Sequence[tuple[object, ...]]) -> list[Reading]:
     """Each name is held once, however many rows have it: of a reading the two of them would be more than half."""
-    names: dict[object, str] = {}
+    names: dict[object, object] = {}
+    held = names.setdefault
+    make = tuple.__new__  # by its class a named tuple takes half as long again, and these are millions at a start
     return [
-        Reading(
-            names.setdefault(device, device),  # type: ignore[arg-type]
-            names.setdefault(metric, metric),  # type: ignore[arg-type]
-            at,  # type: ignore[arg-type]
-            value,  # type: ignore[arg-type]
-            _QUALITIES[quality],  # type: ignore[index]
-        )
+        make(Reading, (held(device, device), held(metric, metric), at, value, _QUALITIES[quality]))  # type: ignore[index]
         for device, metric, at, value, quality in rows
     ]
 
 
-def past(connection: Connection, since: Mapping[str, Instant | None]) -> list[Reading]:
-    """What devices are to be judged from: `HORIZON` before each one's newest reading, or before `since` where that is
-    earlier and was not judged yet; by device and sample time."""
-    with unavailable():
-        rows = connection.execute(
-            f"SELECT d.identity, m.name, {_MICROSECONDS.format('r.measured_at')}, r.value, r.quality"  # noqa: S608
-            " FROM unnest(%(identities)s::text[], %(since)s::timestamptz[]) AS i(identity, since)"
-            " JOIN device d USING (identity) JOIN reading r USING (device_id) JOIN metric m USING (metric_id)"
-            " WHERE r.measured_at >= least(i.since,"
-            "  (SELECT max(l.measured_at) FROM latest l WHERE l.device_id = d.device_id)) - %(horizon)s"
-            " ORDER BY d.identity, r.measured_at, m.name",
-            {
-                "identities": list(since),
-                "since": [None if at is None else moment(at) for at in since.values()],
-                "horizon": HORIZON,
-            },
-        ).fetchall()
-    return _as_readings(rows)
+# By number, device by device through the index (OFFSET keeps the planner from turning it about), and with a constant
+# bound that tells it which chunks it needs. By names, and with a bound of each device's own alone, it read all chunks
+# once for each question; joined, it does so where a young chunk has no statistics yet.
+_PAST = f"""
+SELECT b.device_id, m.name, {_MICROSECONDS.format("r.measured_at")}, r.value, r.quality
+FROM unnest(%(devices)s::int[], %(begins)s::timestamptz[]) AS b(device_id, begin)
+ CROSS JOIN LATERAL (SELECT metric_id, measured_at, value, quality FROM reading r WHERE r.device_id = b.device_id
+  AND r.measured_at >= b.begin AND r.measured_at >= %(first)s {{}} OFFSET 0) r JOIN metric m USING (metric_id)
+ORDER BY b.device_id, r.measured_at, m.name
+"""  # noqa: S608 - constants of this module
+_OF_METRICS = "AND r.metric_id = ANY(ARRAY(SELECT metric_id FROM metric WHERE name = ANY(%(metrics)s)))"
+_CUT = """
+SELECT b.device_id FROM unnest(%(devices)s::int[], %(begins)s::timestamptz[]) AS b(device_id, begin)
+ CROSS JOIN LATERAL (SELECT FROM reading r WHERE r.device_id = b.device_id
+  AND r.measured_at >= %(first)s::timestamptz - %(lead)s AND r.measured_at < %(last)s
+  AND r.measured_at >= b.begin - %(lead)s AND r.measured_at < b.begin LIMIT 1) r
+"""
 
 
-def cut(connection: Connection, since: Mapping[str, Instant | None]) -> set[str]:
-    """Those of which `past`, asked the same, leaves out readings that a window would have held at its beginning."""
+def past(connection: Connection, since: Mapping[str, Instant | None], metrics: Collection[str] | None = None) -> Past:
+    """What devices are to be judged from, of some metrics or of all: `HORIZON` before each one's newest reading, or
+    before `since` where that is earlier and was not judged yet; and of which of them that leaves out what a window
+    (`LEAD`) would have held."""
     with unavailable():
-        rows = connection.execute(
-            "SELECT b.identity FROM (SELECT i.identity, d.device_id, least(i.since,"
-            "  (SELECT max(l.measured_at) FROM latest l WHERE l.device_id = d.device_id)) - %(horizon)s AS at"
-            "  FROM unnest(%(identities)s::text[], %(since)s::timestamptz[]) AS i(identity, since)"
-            "  JOIN device d USING (identity)) b"
-            " WHERE EXISTS (SELECT FROM reading r WHERE r.device_id = b.device_id AND r.measured_at < b.at"
-            "  AND r.measured_at >= b.at - %(lead)s)",
-            {
-                "identities": list(since),
-                "since": [None if at is None else moment(at) for at in since.values()],
-                "horizon": HORIZON,
-                "lead": LEAD,
-            },
+        names, asked = _begins(connection, since)
+        if not names:
+            return Past([], ())
+        rows: list[tuple[Any, ...]] = connection.execute(
+            _PAST.format("" if metrics is None else _OF_METRICS),
+            asked | ({} if metrics is None else {"metrics": list(metrics)}),
+            prepare=False,
         ).fetchall()
-    return {str(identity) for (identity,) in rows}
+        cut: list[tuple[Any, ...]] = connection.execute(_CUT, asked | {"lead": LEAD}, prepare=False).fetchall()
+    return Past(_as_readings([(names[device], *rest) for device, *rest in rows]), {names[device] for (device,) in cut})
+
+
+def _begins(connection: Connection, since: Mapping[str, Instant | None]) -> tuple[dict[int, str], dict[str, object]]:
+    """The names of those that have readings, by number; and from when on each is to be judged, as parameters."""
+    rows: list[tuple[Any, ...]] = connection.execute(
+        "SELECT d.device_id, d.identity, least(i.since, p.newest) - %(horizon)s"
+        " FROM unnest(%(identities)s::text[], %(since)s::timestamptz[]) AS i(identity, since)"
+        " JOIN device d USING (identity) JOIN latest_pack p USING (device_id) ORDER BY 1",
+        {
+            "identities": list(since),
+            "since": [None if at is None else moment(at) for at in since.values()],
+            "horizon": HORIZON,
+        },
+    ).fetchall()
+    begins = [begin for _, _, begin in rows]
+    asked: dict[str, object] = {"devices": [device for device, _, _ in rows], "begins": begins}
+    if rows:
+        asked |= {"first": min(begins), "last": max(begins)}
+    return {device: identity for device, identity, _ in rows}, asked
 
 
 def readings(connection: Connection, identities: Sequence[str], since: Instant) -> list[Reading]:
@@ -149,7 +160,8 @@ def changed(connection: Connection, position: int, known: Iterable[int] = ()) ->
         # One snapshot: what commits between two questions must not be seen by half.
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         found = connection.execute(
-            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, min(first_received_at), max(last_received_at)"
+            "SELECT transaction_number(pg_snapshot_xmin(pg_current_snapshot()))::text,"
+            " min(first_received_at), max(last_received_at)"
             " FROM commit_log WHERE xid >= %(position)s::text::xid8 AND xid <> ALL(%(known)s::text[]::xid8[])",
             parameters,
         ).fetchone()
@@ -251,6 +263,13 @@ def extents(
     for device, metric, readings, low, high in rows:
         found.setdefault(whose[device], {})[what[metric]] = Extent(readings, None if low is None else (low, high))
     return found
+
+
+def prepare_for_stretches(connection: Connection) -> None:
+    """Let the server put the arrays of `stretch` together in memory, for as long as this connection lasts; by default
+    the sort behind that goes by its disk."""
+    with unavailable():
+        connection.execute("SET work_mem = '64MB'")
 
 
 def stretch(

@@ -24,12 +24,14 @@ _QUIET = """
  WHERE s.device_id = d.device_id AND (s.rule IS NULL OR s.rule = %(rule)s)
  ORDER BY array_position(ARRAY['out_of_service', 'suppressed', 'shelved'], s.kind) LIMIT 1)
 """
+# As `Rule.told_when_over` has it.
+_TOLD_WHEN_OVER = "coalesce(r.latching OR r.alarm_class = 'safety', false)"
 _RAISE = f"""
 INSERT INTO alarm (rule, device_id, priority, message, since, raised_at, cleared_at, value, latching, severity,
                    alarm_class, suppressed_by, annunciated_at)
 SELECT %(rule)s, d.device_id, %(priority)s, %(message)s, %(since)s, %(raised_at)s, %(cleared_at)s, %(value)s,
        coalesce(r.latching, false), r.severity, r.alarm_class, q.kind,
-       CASE WHEN q.kind IS NULL AND %(cleared_at)s::timestamptz IS NULL THEN now() END
+       CASE WHEN q.kind IS NULL AND (%(cleared_at)s::timestamptz IS NULL OR {_TOLD_WHEN_OVER}) THEN now() END
 FROM device d LEFT JOIN alarm_rule r ON r.rule = %(rule)s CROSS JOIN LATERAL (SELECT {_QUIET} AS kind) q
 WHERE d.identity = %(device)s
 ON CONFLICT (rule, device_id, raised_at) WHERE NOT retracted DO NOTHING RETURNING alarm_id
@@ -69,13 +71,13 @@ def occurrences(connection: Connection, identities: Sequence[str]) -> list[Alarm
     return [_alarm(row) for row in rows]
 
 
-def active(connection: Connection, rules: Sequence[str]) -> list[Alarm]:
-    """The occurrences of these rules that are on."""
+def active(connection: Connection, rules: Sequence[str], *, others: bool = False) -> list[Alarm]:
+    """The occurrences of these rules that are on; of all `others` than these."""
     with unavailable():
         rows = connection.execute(
             f"SELECT {_OCCURRENCE} FROM alarm JOIN device USING (device_id)"  # noqa: S608 - a constant
-            " WHERE rule = ANY(%s) AND cleared_at IS NULL AND NOT retracted ORDER BY raised_at, rule",
-            (list(rules),),
+            " WHERE (rule = ANY(%s)) <> %s AND cleared_at IS NULL AND NOT retracted ORDER BY raised_at, rule",
+            (list(rules), others),
         ).fetchall()
     return [_alarm(row) for row in rows]
 
@@ -108,6 +110,17 @@ def record(
                 " WHERE engine_position.xid < excluded.xid",
                 (consumer, position),
             )
+
+
+def remark(connection: Connection, alarms: Sequence[Alarm], text: str) -> None:
+    """Add a remark of the engine's to occurrences."""
+    with unavailable():
+        connection.cursor().executemany(
+            "INSERT INTO alarm_event (alarm_id, kind, at, detail)"
+            " SELECT alarm_id, 'commented', now(), %s FROM alarm JOIN device USING (device_id)"
+            " WHERE rule = %s AND identity = %s AND raised_at = %s AND NOT retracted",
+            [(Jsonb({"comment": text}), alarm.rule, alarm.device, moment(alarm.raised_at)) for alarm in alarms],
+        )
 
 
 def position(connection: Connection, consumer: str = "live") -> int:

@@ -250,7 +250,7 @@ def suppress(connection: Connection, suppression: Suppression) -> bool:
     return True
 
 
-def release(connection: Connection, kind: SuppressionKind, rule: str | None, device: str, by: str) -> bool:
+def release(connection: Connection, kind: SuppressionKind, rule: str | None, device: str, by: str, reason: str) -> bool:
     """End a suppression before its time; False where there is none."""
     with unavailable(), connection.transaction():
         row = connection.execute(
@@ -260,7 +260,7 @@ def release(connection: Connection, kind: SuppressionKind, rule: str | None, dev
             (by, device, kind.value, rule),
         ).fetchone()
         if row is not None:
-            _about(connection, _END[kind.value], by, rule, row[0], {})
+            _about(connection, _END[kind.value], by, rule, row[0], {"reason": reason})
     return row is not None
 
 

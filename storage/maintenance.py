@@ -74,7 +74,8 @@ def _sweep(connection: Connection, now: Instant, _: Keep) -> int:
     count += _delete(connection, "maintenance_run", "began_at", moment(now - 30 * DAY))
     done = connection.execute(
         "DELETE FROM commit_log WHERE committed_at < %s AND xid < (SELECT min(p) FROM ("
-        " SELECT xid AS p FROM aggregate_state UNION ALL SELECT xid FROM engine_position) x)",
+        " SELECT xid AS p FROM aggregate_state UNION ALL SELECT xid FROM engine_position"
+        " UNION ALL SELECT xid FROM engine_memory_state) x)",
         (moment(now - 30 * DAY),),
     )
     return count + done.rowcount

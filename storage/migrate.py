@@ -6,6 +6,8 @@ The edition's own file (`edition_*.sql`) goes first; the numbered ones after it 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -83,19 +85,25 @@ def migrate(connection: Connection, *, plain: bool = False, to: str | None = Non
     done: list[str] = []
     if not plan(connection, plain=plain):
         return done  # before anything that only the owner may do
-    with unavailable():
-        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        try:
-            connection.execute(_BOOK)
-            for migration in plan(connection, plain=plain):
-                _apply(connection, migration)
-                done.append(migration.name)
-                if migration.name == to:
-                    break
-        finally:
-            if not connection.closed:
-                connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+    with unavailable(), alone(connection):
+        connection.execute(_BOOK)
+        for migration in plan(connection, plain=plain):
+            _apply(connection, migration)
+            done.append(migration.name)
+            if migration.name == to:
+                break
     return done
+
+
+@contextmanager
+def alone(connection: Connection) -> Iterator[None]:
+    """Nobody else changes the schema meanwhile."""
+    connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
 
 def _apply(connection: Connection, migration: Migration) -> None:

@@ -11,7 +11,7 @@ from storage.maintenance import LastRun, last_runs
 
 TABLES = (
     "reading", "uplink", "hourly_store", "daily_store", "latest_pack", "quarantine", "alarm", "alarm_event",
-    "commit_log", "device",
+    "commit_log", "device", "engine_memory",
 )  # fmt: skip
 
 

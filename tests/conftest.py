@@ -9,12 +9,15 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
+import structlog
 from psycopg.conninfo import make_conninfo
 
 from deploy.provision import Installation, provision
@@ -34,6 +37,33 @@ os.environ["HEADWORKS_SETTINGS"] = os.devnull
 # A console made at import keeps the width that it finds here; a test that minds the width sets its own.
 os.environ.pop("COLUMNS", None)
 os.environ.pop("LINES", None)
+
+# Platforms in the tests' own process log to the process's standard error, as they do in theirs: what a command that is
+# run in the same process prints, or complains of, is apart from that. A defect that a test provokes is logged with a
+# plain traceback: drawn with all its variables it takes seconds.
+structlog.configure(
+    logger_factory=lambda *_: structlog.PrintLogger(sys.__stderr__),
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ],
+)
+
+_LOGGING = structlog.get_config()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_moves_the_logs() -> Iterator[None]:
+    """A test that leaves the log elsewhere fails itself; otherwise a later one that reads a command's output does."""
+    yield
+    left = structlog.get_config()
+    structlog.configure(**_LOGGING)
+    assert left == _LOGGING, "this test left structlog configured otherwise than it found it"
+
+
+# How long an example takes, or to find one, says how busy the machine is.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 def _unavailable(reason: str) -> None:
@@ -61,7 +91,8 @@ def scratch() -> Iterator[Path]:
 
 
 # These databases live as long as the run: the durability of commits is tested with servers of their own.
-_FAST = {"fsync": "off", "timescaledb.max_background_workers": "0"}
+# Nothing happens in them but what a test does.
+_FAST = {"fsync": "off", "timescaledb.max_background_workers": "0", "autovacuum": "off"}
 
 
 @pytest.fixture(scope="session")

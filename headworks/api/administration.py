@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from devices.duration import parse_duration
 from devices.errors import UnavailableError
 from devices.model import moment
-from headworks.api import cursor, schemas
+from headworks.api import cursor
 from headworks.api.access import (
     Admin,
     Principal,
@@ -28,6 +28,8 @@ from headworks.api.access import (
 )
 from headworks.api.context import Context, Ctx
 from headworks.api.problems import Problem
+from headworks.api.schemas import administration as schemas
+from headworks.api.schemas.fields import Name
 from storage import tokens
 from storage.database import Connection
 from storage.tokens import Bearer, Role, TokenError
@@ -101,7 +103,7 @@ def add_token(ctx: Ctx, who: Admin, body: schemas.NewToken) -> schemas.MadeToken
 
 
 @router.delete("/tokens/{name}", status_code=204)
-def revoke_token(ctx: Ctx, who: Admin, name: Annotated[schemas.Name, Path()]) -> None:
+def revoke_token(ctx: Ctx, who: Admin, name: Annotated[Name, Path()]) -> None:
     """Make a token void at once, with its sessions, or end those that somebody of that name has by OpenID Connect."""
 
     def work(connection: Connection) -> bool:
@@ -118,8 +120,8 @@ def audit(
     ctx: Ctx,
     _: Admin,
     *,
-    actor: schemas.Name | None = None,
-    action: schemas.Name | None = None,
+    actor: Name | None = None,
+    action: Name | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     after: Annotated[cursor.CursorText | None, Query(alias="cursor")] = None,
 ) -> schemas.AuditPage:
@@ -147,7 +149,7 @@ async def events(
     who: Viewer,
     request: Request,
     *,
-    device: Annotated[schemas.Name | None, Query(description="Also tell of new readings of this one")] = None,
+    device: Annotated[Name | None, Query(description="Also tell of new readings of this one")] = None,
 ) -> StreamingResponse:
     """Live updates (server-sent events): `alarms` names those that have changed, `reload` says to look at everything
     again, `readings` that a device has new ones. After a break, look at everything again."""

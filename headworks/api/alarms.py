@@ -14,10 +14,12 @@ from devices import alarm as words
 from devices.alarm import AlarmState, Priority, SuppressionKind
 from devices.duration import parse_duration
 from devices.model import Instant, instant
-from headworks.api import cursor, schemas
+from headworks.api import cursor
 from headworks.api.access import Operator, Principal, RefusedError, Viewer, note, write
 from headworks.api.context import Context, Ctx
 from headworks.api.problems import Problem
+from headworks.api.schemas import alarms as schemas
+from headworks.api.schemas.fields import Name
 from storage import api_queries, lifecycle
 from storage.database import Connection
 from storage.lifecycle import ListedAlarm
@@ -38,11 +40,11 @@ def list_alarms(
     suppressed: Annotated[bool | None, Query(description="Only what is suppressed, or only what is not")] = False,
     state: Annotated[list[AlarmState] | None, Query()] = None,
     priority: Annotated[list[Priority] | None, Query()] = None,
-    site: schemas.Name | None = None,
-    area: schemas.Name | None = None,
-    device: Annotated[schemas.Name | None, Query(description="Identity or tag")] = None,
-    rule: schemas.Name | None = None,
-    q: Annotated[schemas.Name | None, Query(description="A part of tag, identity, message or title")] = None,
+    site: Name | None = None,
+    area: Name | None = None,
+    device: Annotated[Name | None, Query(description="Identity or tag")] = None,
+    rule: Name | None = None,
+    q: Annotated[Name | None, Query(description="A part of tag, identity, message or title")] = None,
     since: Annotated[AwareDatetime | None, Query(description="Raised at or after this")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Raised before this")] = None,
     order: Annotated[str, Query(pattern="^(work|number)$", description="work: unacknowledged first")] = "work",
@@ -77,7 +79,7 @@ def list_alarms(
 
 
 @router.get("/alarms/summary")
-def summarise_alarms(ctx: Ctx, _: Viewer, site: schemas.Name | None = None) -> schemas.AlarmSummary:
+def summarise_alarms(ctx: Ctx, _: Viewer, site: Name | None = None) -> schemas.AlarmSummary:
     """How many alarms are open and how many of them nobody has acknowledged."""
     found = ctx.pool.run(lambda connection: api_queries.counts(connection, site))
     open_, unacknowledged = dict.fromkeys(Priority, 0), dict.fromkeys(Priority, 0)
@@ -150,7 +152,7 @@ def shelve_alarm(ctx: Ctx, who: Operator, number: AlarmNumber, body: schemas.She
 
 
 @router.get("/suppressions")
-def list_suppressions(ctx: Ctx, _: Viewer, site: schemas.Name | None = None) -> schemas.Suppressions:
+def list_suppressions(ctx: Ctx, _: Viewer, site: Name | None = None) -> schemas.Suppressions:
     """What is shelved, suppressed or out of service now: by whom, until when and why."""
     found = ctx.pool.run(lambda connection: api_queries.suppressions(connection, site))
     return schemas.Suppressions(
@@ -198,10 +200,10 @@ def release(ctx: Ctx, who: Operator, body: schemas.Releasing) -> schemas.Suppres
     _may(ctx, who, kind, body.device)
 
     def work(connection: Connection) -> None:
-        if not lifecycle.release(connection, kind, body.rule, body.device, who.name):
+        if not lifecycle.release(connection, kind, body.rule, body.device, who.name, body.reason):
             raise RefusedError("there is no such suppression (any more)")
 
-    write(ctx, who, f"alarm.end_{kind.value}", body.device, {"rule": body.rule}, work)
+    write(ctx, who, f"alarm.end_{kind.value}", body.device, body.model_dump(include={"rule", "reason"}), work)
     return _of_device(ctx, body.device)
 
 

@@ -66,6 +66,8 @@ class Hub:
         self._pool = pool
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
+        """The first look was taken: what happens from then on is told."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._seen: set[int] = set()
@@ -83,8 +85,10 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._listeners.add(listener)
         if self._task is None:
+            self._begun.clear()
             self._task = asyncio.create_task(self._follow(), name="api events")
         try:
+            await self._begun.wait()
             yield _event("hello", {})
             checked = self._loop.time()
             while not self._closed:
@@ -109,6 +113,7 @@ class Hub:
 
         def end() -> None:
             self._closed = True
+            self._begun.set()
             for listener in self._listeners:
                 listener.woken.set()
 
@@ -119,6 +124,7 @@ class Hub:
 
     async def _follow(self) -> None:
         await self._look(first=True)
+        self._begun.set()
         while not self._closed:
             await asyncio.sleep(LOOK_SECONDS)
             await self._look(first=False)

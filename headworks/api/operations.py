@@ -8,10 +8,13 @@ from fastapi import APIRouter, Path, Query
 
 from devices.alarm import Priority
 from devices.model import SECOND, Reason, moment
-from headworks.api import cursor, schemas
+from headworks.api import cursor
 from headworks.api.access import Engineer, Viewer
 from headworks.api.context import Ctx
 from headworks.api.problems import Problem
+from headworks.api.schemas import operations as schemas
+from headworks.api.schemas.alarms import Guidance
+from headworks.api.schemas.fields import Name
 from storage import api_queries, api_queries_plant, quarantine
 from storage.database import Connection
 
@@ -23,7 +26,7 @@ def list_quarantine(
     ctx: Ctx,
     _: Viewer,
     *,
-    device: Annotated[schemas.Name | None, Query(description="Identity")] = None,
+    device: Annotated[Name | None, Query(description="Identity")] = None,
     reason: Reason | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     after: Annotated[cursor.CursorText | None, Query(alias="cursor")] = None,
@@ -82,7 +85,7 @@ def list_rules(ctx: Ctx, _: Viewer) -> schemas.Rules:
                 off_delay_seconds=rule.off_delay / SECOND,
                 time_to_respond_seconds=rule.guidance.time_to_respond / SECOND,
                 latching=rule.latching,
-                guidance=schemas.Guidance.model_validate(rule.guidance, from_attributes=True),
+                guidance=Guidance.model_validate(rule.guidance, from_attributes=True),
                 failing=failing.get(rule.rule),
                 idle=[
                     schemas.IdleRule(why=why, device=first) for why, first in sorted(idle.get(rule.rule, {}).items())
@@ -142,10 +145,12 @@ def platform_alarms(ctx: Ctx, _: Viewer) -> schemas.PlatformAlarms:
 def kpis(ctx: Ctx, _: Viewer) -> schemas.Kpis:
     """How well the alarm system does its work (ISA-18.2, EEMUA 191), over the last 30 days."""
 
-    def work(connection: Connection) -> tuple[list[api_queries.Kpi], list[api_queries.Frequent]]:
-        return api_queries.kpis(connection), api_queries.most_frequent(connection)
+    def work(
+        connection: Connection,
+    ) -> tuple[list[api_queries.Kpi], list[api_queries.Frequent], list[api_queries.Chattering]]:
+        return api_queries.kpis(connection), api_queries.most_frequent(connection), api_queries.chattering(connection)
 
-    sites, frequent = ctx.pool.run(work)
+    sites, frequent, chattering = ctx.pool.run(work)
     return schemas.Kpis(
         sites=[
             schemas.SiteKpi(
@@ -164,4 +169,5 @@ def kpis(ctx: Ctx, _: Viewer) -> schemas.Kpis:
             for one in sites
         ],
         most_frequent=[schemas.FrequentAlarm.model_validate(one, from_attributes=True) for one in frequent],
+        chattering=[schemas.ChatteringAlarm.model_validate(one, from_attributes=True) for one in chattering],
     )

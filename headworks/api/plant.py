@@ -10,10 +10,12 @@ from pydantic import AwareDatetime
 from alerts.bands import bands
 from devices.metrics import CATALOGUE
 from devices.model import DAY, instant, moment
-from headworks.api import cursor, schemas
+from headworks.api import cursor
 from headworks.api.access import Viewer
 from headworks.api.context import Ctx
 from headworks.api.problems import Problem
+from headworks.api.schemas import plant as schemas
+from headworks.api.schemas.fields import Name
 from storage import api_queries_plant as queries
 from storage import registry
 from storage.database import Connection
@@ -21,7 +23,7 @@ from storage.registry import Registered
 
 router = APIRouter(tags=["plant"])
 
-Identity = Annotated[schemas.Name, Path(description="The device's identity, as urn:dev:imei:867000000000017")]
+Identity = Annotated[Name, Path(description="The device's identity, as urn:dev:imei:867000000000017")]
 ContactState = Annotated[str, Query(pattern=f"^({'|'.join(queries.CONTACT_STATES)})$")]
 
 
@@ -49,9 +51,9 @@ def list_assets(
     ctx: Ctx,
     _: Viewer,
     *,
-    site: schemas.Name | None = None,
-    area: schemas.Name | None = None,
-    q: Annotated[schemas.Name | None, Query(description="A part of tag, identity or profile")] = None,
+    site: Name | None = None,
+    area: Name | None = None,
+    q: Annotated[Name | None, Query(description="A part of tag, identity or profile")] = None,
     limit: Annotated[int, Query(ge=1, le=2000)] = 1000,
     after: Annotated[cursor.CursorText | None, Query(alias="cursor")] = None,
 ) -> schemas.AssetPage:
@@ -151,7 +153,7 @@ def series(
     ctx: Ctx,
     _: Viewer,
     identity: Identity,
-    metric: schemas.Name,
+    metric: Name,
     *,
     since: Annotated[AwareDatetime | None, Query(description="A day before `until` if not given")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Now if not given")] = None,
@@ -203,7 +205,7 @@ def list_contacts(
     _: Viewer,
     *,
     state: Annotated[list[ContactState] | None, Query(description="All states if not given")] = None,
-    site: schemas.Name | None = None,
+    site: Name | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     after: Annotated[cursor.CursorText | None, Query(alias="cursor")] = None,
 ) -> schemas.ContactPage:
@@ -239,7 +241,7 @@ def list_contacts(
 
 
 @router.get("/fleet")
-def fleet(ctx: Ctx, _: Viewer, site: schemas.Name | None = None) -> schemas.Fleet:
+def fleet(ctx: Ctx, _: Viewer, site: Name | None = None) -> schemas.Fleet:
     """How many devices are in which state of contact, and outages of whole paths, those that are not over first."""
 
     def work(connection: Connection) -> tuple[dict[str, int], list[queries.OutageRow]]:

@@ -6,7 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+
+from devices.model import instant
+
+# What the plant does follows the time at which its day ends, which is now for a user; here it is always the same.
+END = instant(datetime(2026, 11, 30, 0, 3, tzinfo=UTC))
+ON_THAT_DAY = """
+import sys
+from headworks import clock
+end = int(sys.argv.pop(1))
+clock.now = lambda: end
+from headworks.cli import main
+main()
+"""
 
 
 def test_the_demo_ends_well_and_writes_its_result(scratch: Path, tmp_path: Path) -> None:
@@ -16,10 +30,11 @@ def test_the_demo_ends_well_and_writes_its_result(scratch: Path, tmp_path: Path)
     killed.mkdir(parents=True)
     # The user's own rules and webhook have nothing to do with a simulated plant.
     environment = os.environ | {"HEADWORKS_STATE_DIR": str(state), "HEADWORKS_RULES": "/nowhere"}
+    command = ["demo", "--seconds", "15", "--seed", "7", "--output", str(output)]
     done = subprocess.run(
-        [sys.executable, "-m", "headworks", "demo", "--seconds", "15", "--seed", "7", "--output", str(output)],
+        [sys.executable, "-c", ON_THAT_DAY, str(END), *command],
         env=environment,
-        capture_output=True, text=True, timeout=170, check=False,
+        capture_output=True, text=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads(output.read_text())

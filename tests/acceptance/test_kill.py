@@ -85,4 +85,4 @@ def test_it_ends_when_its_standard_input_is_closed(platform: Platform) -> None:
     assert platform.process is not None
     assert platform.process.stdin is not None
     platform.process.stdin.close()
-    assert platform.process.wait(30) == 0
+    assert platform.process.wait(60) == 0

@@ -98,7 +98,7 @@ def test_kill_9_loses_no_announcement(
         process = life(life_number)
         seen, dies = len(listener.keys), process
         setattr(listener, moment, lambda seen=seen, dies=dies: dies.kill() if len(listener.keys) >= seen + 3 else None)
-        process.wait(30)
+        process.wait(60)
         process.communicate()
         setattr(listener, moment, lambda: None)
 

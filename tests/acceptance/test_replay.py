@@ -83,7 +83,7 @@ def test_a_machine_whose_clock_jumps_back_is_stored_once_for_each_time(
     path = data("nab", "machine_temperature_system_failure.csv")
     run(platform, database_url, tmp_path, "replay", str(path), "--map", "nab", "--via", via)
     expected = nab_times(path)
-    eventually(lambda: stored(database_url) == len(expected), f"{len(expected)} readings are stored", 60)
+    eventually(lambda: stored(database_url) == len(expected), f"{len(expected)} readings are stored")
     assert query(database_url, "SELECT count(DISTINCT measured_at) FROM reading") == [(len(expected),)]
     conflicts = query(database_url, "SELECT count(*) FROM quarantine WHERE reason = 'conflicting_value'")
     assert sum(len(values) > 1 for values in expected.values()) == 12
@@ -118,10 +118,10 @@ def test_an_interrupted_replay_goes_on_where_it_stopped(platform: Doors, databas
         "batch: 10\n"
     )
     command = ("replay", str(path), "--map", str(mapping), "--via", "coap")
-    with headworks(platform, database_url, tmp_path, *command, "--speed", "1000") as process:
+    with headworks(platform, database_url, tmp_path, *command, "--speed", "100") as process:
         eventually(lambda: stored(database_url) > 100, "some are stored")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "go on from here" in out
     before = stored(database_url)

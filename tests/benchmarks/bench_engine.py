@@ -37,6 +37,16 @@ _METRICS = {
     "enclosure_open": 0.0,
     "rsrp": -100.0,
 }
+_VALVE = {
+    "pressure": 4.0,
+    "outlet_pressure": 3.0,
+    "pressure_setpoint": 3.0,
+    "flow": 20.0,
+    "position": 50.0,
+    "temperature": 15.0,
+    "battery": 80.0,
+    "rsrp": -100.0,
+}
 _CONDITIONS = (
     "pressure < 2",
     "suction_pressure < 0.2 and running",
@@ -68,7 +78,9 @@ def bench(devices: int = 200, samples: int = 60, per_uplink: int = 5) -> dict[st
         if chance.random() < 0.05:
             late[number], late[number + 6 * devices] = late[number + 6 * devices], late[number]
     runs = {"in order": uplinks, "sample by sample": single, "5 % late": late}
-    return {name: asdict(_run(fleet, run)) for name, run in runs.items()}
+    found = {name: asdict(_run(fleet, run)) for name, run in runs.items()}
+    valves = _valves()
+    return found | {"valves of one area": asdict(_run(*valves, batch=1))}
 
 
 def figures() -> list[Figure]:
@@ -106,6 +118,26 @@ def _fleet(
     return fleet, uplinks
 
 
+def _valves(
+    devices: int = 150, samples: int = 60, per_uplink: int = 15
+) -> tuple[dict[str, Device], list[list[Reading]]]:
+    """Reducing valves that rules on their area judge together, each with an uplink of its own."""
+    fleet = {
+        f"urn:dev:imei:{n}": Device(f"urn:dev:imei:{n}", "pressure-reducing-valve", tag=f"V-{n}", site="s", area="a")
+        for n in range(devices)
+    }
+    chance = random.Random(0)
+    return fleet, [
+        [
+            Reading(identity, metric, _START + number * MINUTE, usual * chance.uniform(0.98, 1.02))
+            for number in range(first, first + per_uplink)
+            for metric, usual in _VALVE.items()
+        ]
+        for first in range(0, samples, per_uplink)
+        for identity in fleet
+    ]
+
+
 def _ten() -> list[Rule]:
     """Ten rules that meet a pump, none with a window."""
     shipped = [rule for rule in shipped_rules() if rule.rule in _PLAIN]
@@ -125,7 +157,8 @@ def _rules() -> list[Rule]:
     return [*shipped, *more]
 
 
-def _run(fleet: dict[str, Device], uplinks: Sequence[Sequence[Reading]]) -> Result:
+def _run(fleet: dict[str, Device], uplinks: Sequence[Sequence[Reading]], batch: int = 20) -> Result:
+    together = list(fleet.values())
     committed: dict[str, list[Reading]] = {identity: [] for identity in fleet}
     alarms: dict[str, dict[tuple[str, Instant], Alarm]] = {identity: {} for identity in fleet}
 
@@ -134,13 +167,15 @@ def _run(fleet: dict[str, Device], uplinks: Sequence[Sequence[Reading]]) -> Resu
 
     engine = Engine(_rules(), shipped_profiles())
     spent, total, changed = 0.0, 0, 0
-    for batch in _batches(uplinks, 20):
-        for reading in batch:
+    for readings in _batches(uplinks, batch):
+        for reading in readings:
             committed[reading.device].append(reading)
         started = time.process_time()
-        changes = engine.apply(batch, fleet, history, lambda identity: list(alarms[identity].values()))
+        changes = engine.apply(
+            readings, fleet, history, lambda identity: list(alarms[identity].values()), mates=lambda _: together
+        )
         spent += time.process_time() - started
-        total += len(batch)
+        total += len(readings)
         changed += len(changes)
         for change in changes:
             held = alarms[change.alarm.device]

@@ -3,7 +3,7 @@
 Each fault of the catalogue alone, in runs of 22 hours (of four days where it grows slowly), with severities of 1 and
 0.6 in turn; a healthy run for every eighth. Every run has a seed, and so devices, of its own; all are judged together.
 Readings go through the platform's own normalisation and engine, groups included, without radio and database. The
-loggers are sampled as their profile says. `--district` adds runs on the district network with its 500 devices.
+loggers are sampled as their profile says. `--district` plays the district network with its 500 devices instead.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alerts.backtest import occurrences, ranges_of, worth_judging
-from alerts.groups import compose, judge_group
+from alerts.groups import judge_group
 from alerts.rulefiles import shipped_rules
+from alerts.scopes import compose
 from devices.alarm import Alarm
 from devices.model import DAY, HOUR, MINUTE, Device, Measurement, Reading, Report, instant
 from devices.normalize import normalize
 from devices.profile import shipped_profiles
-from simulators.catalogue import CATALOGUE, Injection, On
+from simulators.catalogue import CATALOGUE, On
+from simulators.injection import Injection
 from simulators.noise import choice
 from simulators.observation import Observation
 from simulators.score import MONTH, Score, score
@@ -33,8 +35,9 @@ from simulators.site import Site, load_site, shipped_sites
 from simulators.site_view import observe_site, truth_of_site
 from simulators.truth import GroundTruth, Truth, Watched
 
-FIRST_SEED = 7001
-"""Seeds from here on were not looked at while faults, sites or rules were made."""
+FIRST_SEED = 3001
+"""Seeds from here to 3200 are those that rules and catalogue are tuned on. What others may expect is told by seeds that
+were never played: `simulators/README.md` lists those that were."""
 START = instant(datetime(2026, 3, 3, 16, tzinfo=UTC))
 END = START + 22 * HOUR
 _DAYS = 4
@@ -237,16 +240,11 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--repeats", type=int, default=2, help="runs of each fault")
     options.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    options.add_argument("--district", action="store_true", help="the district network, too")
+    options.add_argument("--district", action="store_true", help="the district network in place of the small sites")
     options.add_argument("--faults", nargs="*", help="only these")
     chosen = options.parse_args()
-    planned = [
-        one
-        for one in programme(chosen.repeats, chosen.first_seed)
-        if not chosen.faults or (one[2] and one[2][0].fault in chosen.faults)
-    ]
-    if chosen.district:
-        planned += district(chosen.first_seed + 5_000)
+    runs = district(chosen.first_seed) if chosen.district else programme(chosen.repeats, chosen.first_seed)
+    planned = [one for one in runs if not chosen.faults or (one[2] and one[2][0].fault in chosen.faults)]
     sites = {name: load_site(name) for name in shipped_sites()}
     judged = judge(_told(sites, planned))
     print(table(judged))

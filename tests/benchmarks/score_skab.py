@@ -6,8 +6,8 @@ their first label. Of those each is judged by a model that was not taught by it;
 one model. Rows go through the map, the profiles' normalisation and the engine, as they would behind the gateways.
 
 Each file is judged several times, each time from another row on, so that where in a file its fault begins helps nobody.
-An alarm hits where it is raised within the labelled window; of several within it one is right. The rule, its windows,
-the quantile of the limit and the seed of the offsets were chosen on `valve1/0` to `valve1/7`.
+An alarm hits where it is raised within the labelled window; of several within it one is right. The rule, its windows
+and set-points were chosen on `valve1/0` to `valve1/7`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from alerts.groups import compose, judge_group
+from alerts.groups import judge_group
 from alerts.learning import features_of
 from alerts.multivariate import Model, Period, fit
 from alerts.rulefiles import load_rules
 from alerts.rules import Rule
+from alerts.scopes import compose
 from devices.model import HOUR, MINUTE, SECOND, Device, Instant, Reading, Report
 from devices.normalize import normalize
 from devices.profile import shipped_profiles
@@ -35,6 +36,9 @@ from simulators.recording import Findings, Row, rows
 
 SEED = 11
 TEACH = "valve1/[0-7].csv"
+QUANTILE = 0.998
+"""Of the clean samples, for the limit of T²: what is left are 7 s an hour, less than the on-delay of 10 s. Of 0.99 it
+would be 36 s."""
 _RUN: Instant = 20 * MINUTE
 _LATEST = 400
 """Rows that are left out at the beginning of a file, at most; SKAB's faults begin near row 570."""
@@ -166,12 +170,30 @@ def judge(rule: Rule, model: Model, recording: Recording, first: int) -> Judged 
     window = recording.window(first)
     if window is None or recording.faulty[first]:
         return None
+    seen = recording.rows[first:]
+    return Judged(window, seen[0].at, seen[-1].at, raised(rule, model, seen))
+
+
+def raised(rule: Rule, model: Model, some: Sequence[Row]) -> tuple[Instant, ...]:
+    """When the rule raises alarms over these rows."""
     taught = rule.model_copy(update={"model": model})
     taught.__dict__.pop("parsed", None)
     scopes, _ = compose([taught], DEVICES, PROFILES)
-    seen = recording.rows[first:]
-    alarms = [alarm for scope in scopes for alarm in judge_group(scope, readings(seen))]
-    return Judged(window, seen[0].at, seen[-1].at, tuple(alarm.raised_at for alarm in alarms))
+    return tuple(alarm.raised_at for scope in scopes for alarm in judge_group(scope, readings(some)))
+
+
+def unlabelled(folder: Path, teach: str) -> float:
+    """Alarms an hour over `anomaly-free.csv` in runs of twenty minutes. It taught the model, but not the set-points."""
+    rule = load_rule()
+    listed = list(runs(load(folder / "anomaly-free.csv", "anomaly-free.csv")))
+    common = [sample for run in listed for sample in samples(rule, run)]
+    own = {
+        str(path): [s for run in clean_starts(load(path, str(path))) for s in samples(rule, run)]
+        for path in sorted(folder.glob(teach))
+    }
+    model = teach_model(rule, common, own, leave="")
+    hours = sum(run[-1].at - run[0].at for run in listed) / HOUR
+    return sum(len(raised(rule, model, run)) for run in listed) / hours
 
 
 def baselines(judged: Sequence[Judged]) -> dict[str, Figures]:
@@ -199,9 +221,10 @@ def score(folder: Path, teach: str, offsets: int, seed: int) -> dict[str, list[t
     models: dict[str, Model] = {}
     found: dict[str, list[tuple[str, Judged]]] = {"left out in turn": [], "never seen": []}
     for name, recording in labelled.items():
-        if name not in models:
-            models[name if name in own else ""] = teach_model(rule, common, own, leave=name)
-        model = models[name if name in own else ""]
+        without = name if name in own else ""
+        if without not in models:
+            models[without] = teach_model(rule, common, own, leave=without)
+        model = models[without]
         for number in range(offsets):
             one = judge(rule, model, recording, rng.randrange(_LATEST) if number else 0)
             if one is not None:
@@ -216,7 +239,8 @@ def teach_model(
     starts = [sample for name, ones in own.items() if name != leave for sample in ones]
     thinned = common[:: max(1, round(len(common) / len(starts)))] if starts else common
     some = [*thinned, *starts]
-    return fit(rule.features, some, [Period(device="SKAB", since="", until="", samples=len(some))])
+    taught = [Period(device="SKAB", since="", until="", samples=len(some))]
+    return fit(rule.features, some, taught, quantile=QUANTILE)
 
 
 def table(found: Mapping[str, Sequence[tuple[str, Judged]]]) -> str:
@@ -267,6 +291,7 @@ def main() -> int:
             for name in dict.fromkeys(name for name, _ in ones):
                 own = figures([one for other, one in ones if other == name])
                 print(f"{name}: {own.recall:.2f}, {own.false_per_hour:.1f} false an hour, {own.delay_median} s")
+        print(f"anomaly-free.csv: {unlabelled(chosen.data, chosen.teach):.1f} alarms an hour")
     return 0
 
 

@@ -3,14 +3,19 @@ commit, aggregates, rules and journal. Only the radio is left out, so an uplink 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from time import perf_counter
+from typing import NamedTuple
 
 import psycopg
 
 from alerts.contact import definitions
 from alerts.engine import Engine
 from alerts.rulefiles import shipped_rules
-from devices.model import DAY, HOUR, Instant, Reading, Transport, Uplink
+from alerts.rules import Rule
+from devices.alarm import AlarmChange
+from devices.batch import Batch
+from devices.model import DAY, HOUR, Device, Instant, Reading, Transport, Uplink
 from devices.profile import shipped_profiles
 from headworks.demo import PLACES
 from headworks.judging import definition
@@ -29,8 +34,18 @@ SILENCE = 3 * HOUR
 """For so long one valve is not heard of at the end, so that the lists of who is late have something to show."""
 
 
-def play(url: str, end: Instant, seed: int = 1) -> set[str]:
-    """Store and judge the day before `end`; returns the rules that called."""
+class Day(NamedTuple):
+    """What is stored of a day: uplinks in batches, one that cannot be read, and the alarms of each device."""
+
+    devices: dict[str, Device]
+    rules: list[Rule]
+    batches: list[Batch]
+    garbled: Batch
+    changes: list[list[AlarmChange]]
+
+
+@lru_cache(maxsize=1)
+def _day(end: Instant, seed: int) -> Day:
     plant, profiles, rules = build(seed), shipped_profiles(), shipped_rules()
     devices = {asset.device.identity: asset.device for asset in plant.assets}
     faults = schedule(plant.works, end - DAY, end)
@@ -45,40 +60,51 @@ def play(url: str, end: Instant, seed: int = 1) -> set[str]:
         ]
     sent.sort(key=lambda uplink: uplink.received_at)
     readings: dict[str, list[Reading]] = {identity: [] for identity in devices}
+    batches = []
+    for first in range(0, len(sent), BATCH):
+        batch, outcomes = translate(sent[first : first + BATCH], lambda _: devices, profiles)
+        assert len(outcomes) == len(batch.uplinks)
+        batches.append(batch)
+        for record in batch.uplinks:
+            readings[record.device] += record.readings
+    garbled = translate([Uplink(Transport.MQTT, b"\xff", end - HOUR, sent[0].identity)], lambda _: devices, profiles)[0]
+    changes = []
+    for device in devices.values():
+        past = readings[device.identity]
+        first_of = {reading.metric: reading for reading in past}
+        changes.append(
+            Engine(rules, profiles).apply(
+                first_of.values(), {device.identity: device}, lambda *_, past=past: past, lambda _: ()
+            )
+        )
+    return Day(devices, rules, batches, garbled, changes)
+
+
+def play(url: str, end: Instant, seed: int = 1) -> set[str]:
+    """Store and judge the day before `end`; returns the rules that called."""
+    devices, rules, batches, garbled, changes = _day(end, seed)
     with connect(url) as connection:
-        registry.register(connection, plant_devices := list(devices.values()), profiles)
+        registry.register(connection, plant_devices := list(devices.values()), shipped_profiles())
         lifecycle.define(connection, [*map(definition, rules), *definitions()])
         for site in sorted({device.site for device in plant_devices}):
             set_display(connection, site, SiteDisplay(*PLACES[site]))
         platform_seen(connection, PlatformState("", "0", "http://127.0.0.1:8080", end - DAY), end)
     writer = Writer(url)
     try:
-        for first in range(0, len(sent), BATCH):
-            batch, outcomes = translate(sent[first : first + BATCH], lambda _: devices, profiles)
-            assert len(outcomes) == len(batch.uplinks)
+        for batch in batches:
             transaction = writer.commit(batch).transaction
-            for record in batch.uplinks:
-                readings[record.device] += record.readings
-        garbled = Uplink(Transport.MQTT, b"\xff", end - HOUR, sent[0].identity)
-        writer.commit(translate([garbled], lambda _: devices, profiles)[0])
+        writer.commit(garbled)
     finally:
         writer.close()
-    called = set()
     with connect(url) as connection:
-        for device in plant_devices:
-            past = readings[device.identity]
-            first_of = {reading.metric: reading for reading in past}
-            changes = Engine(rules, profiles).apply(
-                first_of.values(), {device.identity: device}, lambda *_, past=past: past, lambda _: ()
-            )
-            journal.record(connection, changes, transaction)
-            called |= {change.alarm.rule for change in changes}
+        for of_device in changes:
+            journal.record(connection, of_device, transaction)
         # Here a day is judged at once; where it arrives by and by, people are told when an alarm is raised.
         connection.execute("UPDATE alarm SET annunciated_at = raised_at")
         aggregates.mark(connection)
         maintenance.run(connection, maintenance.TASKS[0], end - HOUR, maintenance.Keep(), perf_counter)
         _contacts(connection)
-    return called
+    return {change.alarm.rule for of_device in changes for change in of_device}
 
 
 def _contacts(connection: psycopg.Connection[tuple[object, ...]]) -> None:

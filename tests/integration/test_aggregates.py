@@ -87,7 +87,7 @@ readings_strategy = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(readings_strategy, st.one_of(st.none(), st.integers(0, 5 * 24))), min_size=1, max_size=5))
 def test_after_a_refresh_the_views_are_what_the_readings_say(
     registered: str, writer: Writer, steps: list[tuple[list[tuple[str, str, int, float, Quality]], int | None]]

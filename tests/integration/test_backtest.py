@@ -100,6 +100,34 @@ def test_the_difference_of_two_sets_of_rules_is_printed(url: str, tmp_path: Path
     assert len(journal["gained"]) == 1
 
 
+def test_what_is_in_use_is_compared_with_and_the_operators_load_is_shown(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in use calls at 99 °C, so never; the candidate calls once."""
+    (tmp_path / "used.yaml").write_text(RULES.replace("LIMIT", "99").replace("high", "low"))
+    (tmp_path / "candidate.yaml").write_text(RULES.replace("LIMIT", "80"))
+    monkeypatch.setenv("HEADWORKS_RULES", str(tmp_path / "used.yaml"))
+    period = ["--since", "2026-09-21T14:00", "--until", "2026-09-21T15:00"]
+    ran = CliRunner().invoke(
+        app, ["backtest", str(tmp_path / "candidate.yaml"), *period], env={"FORCE_COLOR": "1"}, catch_exceptions=False
+    )
+    assert ran.exit_code == 0, ran.output
+    assert "1 gained, 0 lost, 0 shifted, 0 unchanged" in ran.stdout
+    shown = {line.rsplit(maxsplit=2)[0]: line.split()[-2:] for line in ran.stdout.splitlines() if line.strip()}
+    # From 14:25, two minutes after 85 degC began, until 14:43.
+    assert shown["alarms"] == ["0", "1"]
+    assert shown["per 10 minutes"] == ["0.000", "0.167"], "one in six times ten minutes, at one site"
+    assert shown["most in 10 minutes"] == ["0", "1"]
+    assert shown["share of floods"] == ["0.00%", "0.00%"]
+    assert shown["share of the top 10"] == ["0%", "100%"]
+    assert shown["hours active"] == ["0.0", "0.3"]
+    assert shown["high"] == ["0", "1"]
+    # How far it is stands on the terminal while it runs, and is no part of the result.
+    assert "Judging" in ran.stderr
+    assert "2/2" in ran.stderr
+    assert "Judging" not in ran.stdout
+
+
 def test_a_backtest_judges_the_past_by_the_set_points_that_were_valid_then(url: str, tmp_path: Path) -> None:
     """85 degC from T0+10 on is above the shipped 82, and within what holds for this pump from T0+14 on."""
     ours, shipped = tmp_path / "ours.yaml", tmp_path / "shipped.yaml"

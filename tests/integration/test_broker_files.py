@@ -18,8 +18,9 @@ from typer.testing import CliRunner, Result
 from deploy.provision import Installation
 from headworks.cli import app
 from tests.conftest import PUMP, VALVE
-from tests.integration.test_gateways import eventually, free_port
+from tests.integration.test_gateways import eventually
 from tests.integration.test_quarantine import as_url
+from tests.ports import free_port
 
 DENIED, BAD_PASSWORD = 0x87, 0x87
 
@@ -53,7 +54,7 @@ def broker(run: Callable[..., Result], installation: Installation, tmp_path: Pat
         yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
 
 def is_open(port: int) -> bool:

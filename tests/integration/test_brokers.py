@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +16,21 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.provision import Installation
 from devices.credential import mosquitto_hash
-from devices.model import SECOND
+from devices.model import SECOND, Device
+from devices.profile import shipped_profiles
 from headworks.broker_trial import Trial, try_out
 from ingest.mqtt import Broker
+from simulators.mqtt_client import MqttClient
+from simulators.storm import Storm
+from simulators.storm_payload import PROFILE, identity
+from simulators.storm_run import Clocks, Targets, run_storm
+from storage.database import connect
+from storage.registry import register
 from tests.conftest import PUMP
 from tests.integration.certificates import self_signed
 from tests.integration.test_broker_files import is_open
-from tests.integration.test_gateways import T0, eventually, free_port, pack, query, running
+from tests.integration.test_gateways import T0, eventually, pack, query, running
+from tests.ports import free_port
 
 
 @pytest.fixture
@@ -45,7 +55,7 @@ def secured(installation: Installation, tmp_path: Path) -> Iterator[str]:
         yield f"mqtts://plant:secret@127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -64,7 +74,7 @@ def test_what_was_sent_while_the_gateway_was_away_is_stored_and_acknowledged(
     try:
         topic = f"headworks/{PUMP.identity}/telemetry"
         for number in range(30):
-            sender.publish(topic, pack(4.0, start=T0 + number * SECOND), qos=1).wait_for_publish(20)
+            sender.publish(topic, pack(4.0, start=T0 + number * SECOND), qos=1).wait_for_publish(60)
     finally:
         sender.disconnect()
         sender.loop_stop()
@@ -78,3 +88,29 @@ def test_what_was_sent_while_the_gateway_was_away_is_stored_and_acknowledged(
 def test_such_a_broker_can_be_tried_out(secured: str, tmp_path: Path, version: str) -> None:
     url = f"{secured}?ca={tmp_path / 'broker.pem'}&version={version}"
     assert try_out(Broker.parse(url), 50) == Trial(50, 50)
+
+
+def test_a_storm_by_tls_is_stored(database_url: str, secured: str, tmp_path: Path) -> None:
+    url = f"{secured}?ca={tmp_path / 'broker.pem'}"
+    with connect(database_url) as connection:
+        register(connection, [Device(identity("tls", number), PROFILE) for number in range(300)], shipped_profiles())
+    with running(database_url, url):
+        clocks = Clocks(time.monotonic, time.process_time, time.time() - time.monotonic())
+        done = run_storm(Storm("tls", 300, 0.5), Targets(None, url), clocks)
+        assert done.complete
+        assert done.tallies["mqtt"].acknowledged == 300
+        eventually(lambda: query(database_url, "SELECT count(*) FROM reading") == [(300 * 8,)], "all of it is stored")
+
+
+def test_virtual_devices_trust_the_sites_own_authority(registered: str, secured: str, tmp_path: Path) -> None:
+    url = f"{secured}?ca={tmp_path / 'broker.pem'}"
+
+    async def report() -> bool:
+        client = MqttClient(url, "virtual")
+        await asyncio.to_thread(client.open)
+        answer = await client.publish(PUMP.identity, pack(4.0))
+        await asyncio.to_thread(client.close)
+        return answer.stored
+
+    with running(registered, url):
+        assert asyncio.run(report())

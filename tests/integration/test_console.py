@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +20,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from alerts.rulefiles import shipped_rules
-from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority
+from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority, Suppression, SuppressionKind
 from devices.batch import Batch, UplinkRecord
 from devices.model import MINUTE, SECOND, Device, Quality, Reading, Transport, Uplink
 from devices.profile import shipped_profiles
@@ -136,7 +137,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     """A page that is logged in; it may not have told of a single error."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB", has_touch=True)
     opened = context.new_page()
-    opened.set_default_timeout(8_000)
+    opened.set_default_timeout(60_000)
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
     # The browser itself logs answers of 401 (before anybody is logged in) and the 503 that one test makes up.
@@ -196,8 +197,32 @@ def test_alarms_are_worked_on(page: Any, address: str) -> None:
     page.get_by_label("State").select_option("shelved")
     page.locator("#list").get_by_text("Bearing at 91 °C").wait_for()
     shot(page, "shelved")
-    page.locator("#detail").get_by_role("button", name="End it").click()
+    page.locator("#detail").get_by_role("button", name="End it…").click()
+    page.get_by_label("Why").fill("Bearing is new")
+    page.locator("dialog").get_by_role("button", name="End it").click()
     page.locator("#list").get_by_text("Nothing is shelved").wait_for()
+    page.locator(".journal").get_by_text("Bearing is new").wait_for()
+
+
+def test_a_device_is_taken_out_of_service_and_put_back_with_the_reasons(page: Any, registered: str) -> None:
+    with connect(registered) as connection:
+        connection.execute("UPDATE api_token SET role = 'engineer'")
+    page.reload()
+    page.locator("#list").get_by_role("link", name="Bearing at 91 °C").click()
+    page.locator("#detail .tag a").click()
+    page.get_by_role("button", name="Out of service…").click()
+    page.get_by_label("Why").fill("Overhaul")
+    page.locator("dialog").get_by_role("button", name="Out of service…").click()
+    page.locator(".held").get_by_text("Overhaul").wait_for()
+    page.locator(".held").get_by_role("button", name="Put into service…").click()
+    page.get_by_label("Why").fill("Overhauled and tested")
+    page.locator("dialog").get_by_role("button", name="Put into service").click()
+    page.locator(".held").wait_for(state="detached")
+    with connect(registered) as connection:
+        rows = connection.execute(
+            "SELECT kind, detail ->> 'reason' FROM alarm_event WHERE kind LIKE '%service' ORDER BY 1"
+        ).fetchall()
+    assert rows == [("in_service", "Overhauled and tested"), ("out_of_service", "Overhaul")]
 
 
 def test_by_keys_alone(page: Any) -> None:
@@ -276,6 +301,24 @@ def test_a_thousand_assets_at_once_and_who_is_not_heard_of(page: Any) -> None:
     page.get_by_text("idle on some").click()
     page.get_by_text("centrifugal-pump: there is no flow").wait_for()
     shot(page, "performance")
+
+
+def test_what_chatters_is_named_also_while_it_is_shelved(page: Any, registered: str) -> None:
+    with connect(registered) as connection:
+        until = clock.now() + 60 * MINUTE
+        lifecycle.suppress(
+            connection,
+            Suppression(SuppressionKind.SHELVED, "pump-vibration-high", PUMP.identity, until, "it chatters", "kim"),
+        )
+        for minutes in (90, 84, 78, 72):
+            alarm = _alarm("pump-vibration-high", PUMP.identity, minutes, Priority.MEDIUM, "7 mm/s")
+            over = replace(alarm, cleared_at=alarm.raised_at + MINUTE)
+            journal.record(connection, [AlarmChange(ChangeKind.RAISED, None, over)], None)
+    page.get_by_role("link", name="Performance").click()
+    page.get_by_role("heading", name="Chattering").wait_for()
+    row = page.locator("h2:has-text('Chattering') + * tr", has_text="P-101")
+    assert [cell.inner_text() for cell in row.locator("td").all()][3:5] == ["1", "4"]
+    assert "shelved" in row.inner_text()
 
 
 def test_in_chinese_and_in_the_dark_on_a_phone(browser: Any, page: Any, address: str) -> None:
@@ -380,7 +423,7 @@ def test_what_cannot_be_loaded_says_so_and_can_be_tried_again(page: Any) -> None
     page.evaluate("location.hash = '#/alarms'")
     page.get_by_label("Tag or text").fill("nothing is called so")
     page.get_by_label("Tag or text").press("Enter")
-    page.get_by_text("No alarm needs work.").wait_for()
+    page.get_by_text("No alarm fits this search and these filters.").wait_for()
     shot(page, "empty")
 
 

@@ -22,7 +22,7 @@ from headworks.judging import Journal
 from headworks.session import Session
 from storage import contact, journal
 from storage.database import Connection, connect
-from storage.registry import register
+from storage.registry import register, retire
 from storage.writer import Writer
 from tests.integration.test_quarantine import as_url
 
@@ -80,6 +80,18 @@ def test_one_silent_pump_is_an_alarm_with_its_last_words(connection: Connection,
     look(connection, 51)
     assert [one.cleared_at for one in journal.all_occurrences(connection)] == [T0 + 50 * MINUTE]
     assert look(connection, 52) == []
+
+
+def test_a_first_uplink_is_heard_at_once(connection: Connection, writer: Writer) -> None:
+    look(connection, 0)
+    speak(writer, 1, PUMPS[:2])
+    retire(connection, PUMPS[1].identity)
+    assert states(connection) == {"P-0": "heard", **{f"P-{i}": "never_heard" for i in range(2, 6)}}
+    assert {one.tag: one.since for one in contact.states(connection)}["P-0"] is None, "it is not judged yet"
+    look(connection, 8)
+    assert states(connection)["P-0"] == "heard"
+    look(connection, 12)
+    assert states(connection)["P-0"] == "late", "what is judged stands"
 
 
 def test_an_outage_is_told_once_and_no_device_is_blamed(connection: Connection, writer: Writer) -> None:
@@ -177,7 +189,7 @@ def test_the_live_engine_writes_what_is_judged(
     monkeypatch.setattr(clock, "now", lambda: T0 + 22 * MINUTE)
     engine = LiveEngine(Engine([], PROFILES), ports, Notifier([], clock.now, lambda _rule, _device: None), monotonic)
     engine.start()
-    assert engine.wait_idle(10)
+    assert engine.wait_idle(60)
     engine.close(5)
     session.close()
     assert [one.device for one in journal.all_occurrences(connection)] == [PUMPS[0].identity]

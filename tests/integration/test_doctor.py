@@ -16,7 +16,8 @@ from headworks.doctor import examine
 from headworks.settings import Settings
 from ingest.mqtt import Broker
 from tests.integration.test_broker_files import is_open
-from tests.integration.test_gateways import eventually, free_port
+from tests.integration.test_gateways import eventually
+from tests.ports import free_port
 
 
 @pytest.fixture

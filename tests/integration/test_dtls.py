@@ -19,7 +19,8 @@ from storage.credentials import make_psk
 from storage.database import connect
 from storage.sealing import Seal
 from tests.conftest import PUMP, VALVE
-from tests.integration.test_gateways import T0, free_port, pack, query, running
+from tests.integration.test_gateways import T0, pack, query, running
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("DTLSSocket") is None,
@@ -96,7 +97,7 @@ class Client:
         dtls = library()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.connect(("127.0.0.1", port))
-        self._socket.settimeout(3)
+        self._socket.settimeout(60)
         self._answers: list[bytes] = []
         self._name, self._keys = identity.encode(), {identity.encode(): key.encode()}  # the library holds neither
         self._context = dtls.DTLS(
@@ -121,8 +122,9 @@ class Client:
             return False
         return True
 
-    def post(self, mid: int, payload: bytes) -> bytes:
-        """Post it; the answer, or nothing."""
+    def post(self, mid: int, payload: bytes, patience: float = 60) -> bytes:
+        """Post it; the answer, or nothing within so many seconds."""
+        self._socket.settimeout(patience)
         head = b"\x40\x02" + mid.to_bytes(2) + b"\xb9telemetry"
         self._context.write(self._session, head + b"\x11\x6e\xff" + payload)
         while not self._answers and self._listen():
@@ -145,8 +147,8 @@ def test_a_new_key_ends_what_was_agreed_with_the_last_one(
             assert client.post(2, pack(400_000.0, start=T0 + SECOND))[1] == 0x44
             with connect(registered) as connection:
                 make_psk(connection, Seal(SECRET), PUMP.identity)
-            client.post(3, pack(400_000.0, start=T0 + 2 * SECOND))  # finds out; whether it is still heard is open
-            assert client.post(4, pack(400_000.0, start=T0 + 3 * SECOND)) == b""
+            client.post(3, pack(400_000.0, start=T0 + 2 * SECOND), 3)  # finds out; whether it is still heard is open
+            assert client.post(4, pack(400_000.0, start=T0 + 3 * SECOND), 3) == b""
         finally:
             client.close()
     assert query(registered, f"SELECT count(*) FROM reading WHERE measured_at = to_timestamp({T0 // SECOND + 3})") == [

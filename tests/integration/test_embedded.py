@@ -37,7 +37,7 @@ def home(scratch: Path) -> Path:
     return scratch / f"embedded-{next(_number)}"
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -224,7 +224,7 @@ def test_a_platform_that_ends_in_order_stops_its_servers_in_order(home: Path) ->
     with platform(home) as (process, pids, _):
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert not any(alive(pid) for pid in pids.values())
     assert "database system is shut down" in (home / "pg" / "postgres.log").read_text("utf-8")
 
@@ -366,7 +366,7 @@ def test_a_server_that_does_not_heed_is_made_to(home: Path) -> None:
     container.hold()
     process = GuardedProcess("a deaf server", container, home / "log", stages=[(signal.SIGTERM, 0.2)], orphan=9)
     process.start(["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"])
-    process.await_ready(lambda: b"deaf" in process.written(), 10)
+    process.await_ready(lambda: b"deaf" in process.written(), 60)
     pid = process.pid
     assert pid is not None
     process.stop()
@@ -405,7 +405,7 @@ def client(broker: EmbeddedBroker, name: str, *, expiry: int = 0) -> tuple[paho.
     host, _, port = broker.url.removeprefix("mqtt://").partition(":")
     found.connect(host, int(port), clean_start=False, properties=properties)
     found.loop_start()
-    assert connected.wait(10)
+    assert connected.wait(60)
     return found, received, known
 
 
@@ -430,11 +430,11 @@ def test_messages_queued_for_a_session_survive_a_restart(broker: EmbeddedBroker)
         subscribed = threading.Event()
         subscriber.on_subscribe = lambda *_: subscribed.set()
         subscriber.subscribe("plant/#", qos=1)
-        assert subscribed.wait(10)
+        assert subscribed.wait(60)
         close(subscriber)
         publisher, _, _ = client(broker, "device")
         for info in [publisher.publish("plant/p101", payload, qos=1) for payload in wanted]:
-            info.wait_for_publish(20)
+            info.wait_for_publish(60)
         close(publisher)
     with broker:
         subscriber, received, known = client(broker, "gateway", expiry=3600)

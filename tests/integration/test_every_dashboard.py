@@ -312,6 +312,38 @@ def test_plain_postgresql_answers_every_query_alike(
         assert bool(plain.rows) == bool(extended.rows), request
 
 
+@pytest.mark.parametrize("edition", ["demo", "plain_demo"])
+def test_whoever_has_spoken_is_heard_before_that_is_judged(
+    edition: str, request: pytest.FixtureRequest, faulty: dict[str, str], now: Instant
+) -> None:
+    """Wherever contact is shown, nobody is called never heard whose readings stand beside it."""
+    connection: Connection = request.getfixturevalue(edition)
+
+    def shown(column: str) -> dict[str, set[Any]]:
+        found = {}
+        for one in REQUESTS:
+            if f'"{column}"' in one.sql and one.uid != "headworks-fleet":  # which counts the age itself
+                result = _run(connection, _expanded(connection, one, now + HOUR, chosen=_asset(one, faulty)))
+                found[f"{one.uid}: {one.name}"] = set(result.values(column))
+        return found
+
+    with connection.transaction(force_rollback=True):
+        connection.execute("DELETE FROM contact")
+        words, never, share = shown("Contact"), shown("Never heard"), shown("Heard")
+        connection.execute("DELETE FROM uplink")
+        words_then = shown("Contact")
+    missing = words.pop("headworks-connectivity: Not heard of")
+    assert missing == set()
+    assert set(words) == {
+        "headworks-pump: Nameplate", "headworks-valve: Nameplate", "headworks-site: Pumps", "headworks-site: Valves",
+    }  # fmt: skip
+    assert all(states == {"heard"} for states in words.values()), words
+    assert never == {"headworks-site: Contact": {0}, "headworks-connectivity: Contact": {0}}
+    assert all(share.values())
+    assert 0 not in set().union(*share.values()), share
+    assert {state for states in words_then.values() for state in states} == {"never heard"}
+
+
 def test_a_site_is_shown_in_the_units_that_it_reads(demo: Connection, now: Instant) -> None:
     """kPa and l/s once the site says so: hundred times and a 3.6th, in names as in numbers."""
     requests = [r for r in REQUESTS if (r.uid, r.name) in {("headworks-site", "Pumps"), ("headworks-site", "Pumped")}]

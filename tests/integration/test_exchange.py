@@ -92,7 +92,7 @@ values = st.tuples(st.floats(allow_nan=False, allow_infinity=False), st.sampled_
 
 
 @SUFFIXES
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(readings=st.dictionaries(keys, values, min_size=1, max_size=40))
 def test_what_is_exported_and_imported_is_the_same(
     connection: Connection,
@@ -267,11 +267,11 @@ def test_export_and_import_from_the_command_line(
 
 
 def test_an_import_that_is_killed_is_simply_run_again(registered: str, connection: Connection, tmp_path: Path) -> None:
-    rows = 400_000
+    rows = 200_000
     path = tmp_path / "big.parquet"
     with exchange.writing(path, "0") as sink:
-        for start in range(0, rows, 100_000):
-            span = np.arange(start, start + 100_000)
+        for start in range(0, rows, 50_000):
+            span = np.arange(start, start + 50_000)
             sink.write(
                 Block(
                     IDENTITIES,
@@ -280,7 +280,7 @@ def test_an_import_that_is_killed_is_simply_run_again(registered: str, connectio
                     (span % 2).astype(np.int32),
                     T0 + span * SECOND,
                     span.astype(np.float64),
-                    np.full(100_000, 192, np.int16),
+                    np.full(50_000, 192, np.int16),
                 )
             )
     environment = {**os.environ, "HEADWORKS_DATABASE_URL": as_url(registered)}

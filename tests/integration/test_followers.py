@@ -64,8 +64,7 @@ def judging(url: str) -> Iterator[LiveEngine]:
 
         ports = Ports(
             devices=devices,
-            past=lambda since: history.past(own, since),
-            cut=lambda since: history.cut(own, since),
+            past=lambda since, metrics: history.past(own, since, metrics),
             history_since=lambda since: history.readings_since(own, since),
             journal=lambda identities: journal.occurrences(own, identities),
             position=lambda: journal.position(own),
@@ -75,7 +74,7 @@ def judging(url: str) -> Iterator[LiveEngine]:
         )
         running = LiveEngine(Engine([RULE], shipped_profiles()), ports, Silent(), time.monotonic)
         running.start()
-        assert running.wait_idle(10)
+        assert running.wait_idle(60)
         yield running
         running.close(5)
 
@@ -110,7 +109,7 @@ def alarms(connection: Connection) -> list[tuple[object, ...]]:
 
 
 def eventually(look: Callable[[], T]) -> T:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (found := look()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
@@ -131,7 +130,7 @@ def test_an_alarm_follows_what_is_decoded_again(registered: str, engine: LiveEng
         assert [(rule, identity) for rule, identity, _ in eventually(lambda: alarms(connection))] == [
             (RULE.rule, stranger)
         ]
-    assert engine.wait_idle(10)
+    assert engine.wait_idle(60)
 
 
 def test_an_alarm_follows_what_is_imported(registered: str, engine: LiveEngine) -> None:
@@ -150,4 +149,4 @@ def test_an_alarm_follows_what_is_imported(registered: str, engine: LiveEngine) 
         assert [(rule, identity) for rule, identity, _ in eventually(lambda: alarms(connection))] == [
             (RULE.rule, PUMP.identity)
         ]
-    assert engine.wait_idle(10)
+    assert engine.wait_idle(60)

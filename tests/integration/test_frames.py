@@ -66,7 +66,7 @@ def test_frames_reach_the_database_by_coap_and_by_mqtt(doors: tuple[Doors, str, 
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.connect(address.split(":")[0], int(address.split(":")[1]))
     client.loop_start()
-    client.publish(f"headworks/{LOGGER.identity}/telemetry", frame, qos=1).wait_for_publish(20)
+    client.publish(f"headworks/{LOGGER.identity}/telemetry", frame, qos=1).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()
 

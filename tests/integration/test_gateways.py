@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -32,26 +33,29 @@ from headworks.settings import Settings
 from storage.database import connect
 from storage.registry import register
 from tests.conftest import PUMP, VALVE
+from tests.ports import free_port
 
 T0 = 1_780_000_000 * SECOND
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def eventually(question: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    """Poll for a condition of another process."""
+def eventually(question: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Poll for a condition of another process: long enough for one that starts on a machine with much else to do."""
     deadline = time.monotonic() + seconds
     while not question():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.02)
 
 
+def printed(output: str) -> dict[str, Any]:
+    """The JSON object that a command printed, among the log lines of a platform that runs in the same process."""
+    begins = re.search(r"^\{", output, re.MULTILINE)
+    assert begins is not None, output
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(output, begins.start())[0]
+    return found
+
+
 def ask_http(doors: Doors, path: str) -> tuple[int, str]:
-    answer = httpx.get(doors.http + path)
+    answer = httpx.get(doors.http + path, timeout=60)
     return answer.status_code, answer.text
 
 
@@ -60,7 +64,8 @@ def running(
     database_url: str, broker_url: str, *, spool: Path | None = None, healthy: bool = True, **more: Any
 ) -> Iterator[Doors]:
     """A platform in this process, in an event loop of its own thread; `more` are settings."""
-    settings = Settings(coap_port=free_port(socket.SOCK_DGRAM), http_port=0, spool=str(spool or "off"), **more)
+    given: dict[str, Any] = {"keep_readings_days": 0} | more  # samples are of any year, and stay
+    settings = Settings(coap_port=free_port(socket.SOCK_DGRAM), http_port=0, spool=str(spool or "off"), **given)
     up = threading.Event()
     found: list[Doors] = []
     loop = asyncio.new_event_loop()
@@ -77,14 +82,14 @@ def running(
     thread = threading.Thread(target=main)
     thread.start()
     try:
-        assert up.wait(20), "the platform did not come up"
+        assert up.wait(60), "the platform did not come up"
         # Without a subscription the broker has nobody to keep a message for.
         expected = 200 if healthy else 503
         eventually(lambda: ask_http(found[0], "/healthz")[0] == expected, "the gateway is subscribed")
         yield found[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(30)
+        thread.join(60)
     assert not thread.is_alive()
 
 
@@ -103,7 +108,7 @@ def coap(
         context = await aiocoap.Context.create_client_context()
         try:
             message = aiocoap.Message(code=code, uri=doors.coap + path, payload=payload, content_format=content_format)
-            return await asyncio.wait_for(context.request(message).response, 20)
+            return await asyncio.wait_for(context.request(message).response, 60)
         finally:
             await context.shutdown()
 
@@ -181,8 +186,8 @@ def test_libcoaps_client_is_understood(platform: Doors, registered: str, install
     for method, path in (("telemetry", f"/telemetry/{PUMP.identity}"), ("root", "/")):
         text = pack(4.0, start=T0 + (method == "root") * SECOND).decode()
         done = subprocess.run(
-            [client, "-m", "post", "-t", "110", "-B", "10", "-e", text, platform.coap + path],
-            capture_output=True, text=True, timeout=30, check=False,
+            [client, "-m", "post", "-t", "110", "-B", "60", "-e", text, platform.coap + path],
+            capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "4." not in done.stdout + done.stderr
@@ -198,7 +203,7 @@ def publish(broker_url: str, topic: str, payload: bytes, content_type: str | Non
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     if content_type:
         properties.ContentType = content_type
-    client.publish(topic, payload, qos=1, properties=properties).wait_for_publish(20)
+    client.publish(topic, payload, qos=1, properties=properties).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()
 
@@ -262,7 +267,7 @@ def test_mosquittos_own_publisher_is_understood(
         text = pack(4.0, start=T0 + (version == "mqttv5") * SECOND).decode()
         subprocess.run(
             [client, "-V", version, "-h", host, "-p", port, "-q", "1", "-t", topic_of(PUMP.identity), "-m", text],
-            check=True, timeout=30,
+            check=True, timeout=90,
         )  # fmt: skip
     eventually(lambda: query(registered, "SELECT count(*) FROM reading") == [(2,)], "both readings are stored")
 
@@ -305,6 +310,6 @@ def test_an_alarm_follows_a_reading(platform: Doors, registered: str) -> None:
 def test_health_and_metrics_are_served(platform: Doors, broker_url: str) -> None:
     eventually(lambda: ask_http(platform, "/healthz")[0] == 200, "healthy")
     assert json.loads(ask_http(platform, "/healthz")[1])["parts"] == dict.fromkeys(
-        ("database", "spool", "broker", "announcements", "rules"), "ok"
+        ("database", "spool", "broker", "announcements", "rules", "rule_files"), "ok"
     )
     assert "headworks_uplinks_total" in ask_http(platform, "/metrics")[1]

@@ -66,7 +66,7 @@ def judge(database_url: str, rules: list[Rule]) -> None:
     ports = Journal(session, rules, [], PROFILES).ports(devices)
     engine = LiveEngine(Engine(rules, PROFILES), ports, Notifier(rules, clock.now, lambda _r, _d: None), monotonic)
     engine.start()
-    assert engine.wait_idle(20)
+    assert engine.wait_idle(60)
     engine.close(5)
     session.close()
 

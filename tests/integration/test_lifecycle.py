@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from itertools import product
 from pathlib import Path
@@ -11,9 +13,9 @@ from psycopg import Connection
 from typer.testing import CliRunner
 
 from alerts.lifecycle import state
-from alerts.rulefiles import shipped_rules
+from alerts.rulefiles import load_rules, shipped_rules
 from devices.alarm import Alarm, AlarmChange, AlarmState, ChangeKind, Priority, Suppression, SuppressionKind
-from devices.model import MINUTE, SECOND, Instant
+from devices.model import MINUTE, SECOND, Instant, instant
 from headworks import clock
 from headworks.cli import app
 from headworks.judging import definition
@@ -100,6 +102,93 @@ def test_a_latching_alarm_stays_until_it_is_reset(registered: str) -> None:
         assert kinds(connection, number) == ["raised", "cleared", "acknowledged", "reset"]
 
 
+SUPPRESSIONS = {
+    SuppressionKind.SHELVED: ("shelved", "unshelved"),
+    SuppressionKind.SUPPRESSED: ("suppressed", "unsuppressed"),
+    SuppressionKind.OUT_OF_SERVICE: ("out_of_service", "in_service"),
+}
+
+
+def test_every_transition_is_a_line_with_who_when_and_why(registered: str) -> None:
+    with connect(registered) as connection:
+        lifecycle.define(connection, [definition(rule) for rule in shipped_rules()])
+        connection.execute("UPDATE alarm_rule SET latching = true WHERE rule = %s", (RULE,))
+        begin = clock.now()
+        number = raised(connection, alarm(begin))
+        lifecycle.acknowledge(connection, [number], "ann", "on my way")
+        for kind, by in zip(SUPPRESSIONS, ("bob", "cid", "dan"), strict=True):
+            until = begin + 60 * MINUTE
+            assert lifecycle.suppress(connection, Suppression(kind, RULE, PUMP.identity, until, f"why {kind}", by))
+            assert lifecycle.release(connection, kind, RULE, PUMP.identity, by.upper(), f"{kind} no more")
+        journal.record(
+            connection,
+            [AlarmChange(ChangeKind.AMENDED, alarm(begin), replace(alarm(begin), since=begin - 2 * MINUTE))],
+            None,
+        )
+        after = replace(alarm(begin, begin + MINUTE), since=begin - 2 * MINUTE)
+        journal.record(connection, [AlarmChange(ChangeKind.CLEARED, replace(after, cleared_at=None), after)], None)
+        lifecycle.reset(connection, number, "eve", "seal replaced")
+        lifecycle.comment(connection, number, "fay", "spare ordered")
+        journal.record(connection, [AlarmChange(ChangeKind.RETRACTED, after, None)], None)
+        lines = lifecycle.lines(connection, number)
+    assert [(line.kind, line.actor, line.detail.get("comment") or line.detail.get("reason")) for line in lines] == [
+        ("raised", "engine", None),
+        ("acknowledged", "ann", "on my way"),
+        ("shelved", "bob", "why shelved"),
+        ("unshelved", "BOB", "shelved no more"),
+        ("suppressed", "cid", "why suppressed"),
+        ("unsuppressed", "CID", "suppressed no more"),
+        ("out_of_service", "dan", "why out_of_service"),
+        ("in_service", "DAN", "out_of_service no more"),
+        ("amended", "engine", None),
+        ("cleared", "engine", None),
+        ("reset", "eve", "seal replaced"),
+        ("commented", "fay", "spare ordered"),
+        ("retracted", "engine", None),
+    ]
+    # When: of the engine's it is sample time, of people's the moment that they acted.
+    assert {line.kind: instant(line.at) for line in lines if line.actor == "engine"} == {
+        "raised": begin,
+        "amended": begin,
+        "cleared": begin + MINUTE,
+        "retracted": begin,
+    }
+    assert all(begin <= instant(line.at) <= instant(line.recorded_at) for line in lines if line.actor != "engine")
+    # Why an alarm was amended or taken back: what it was before.
+    told = {line.kind: line.detail for line in lines if line.actor == "engine"}
+    assert told["raised"]["value"] == 91.0
+    assert all(isinstance(told[kind]["before"], dict) for kind in ("amended", "retracted"))
+
+
+def test_what_a_rule_says_reaches_whoever_works_on_its_alarm(registered: str) -> None:
+    (one,) = load_rules(
+        """
+rule: own
+title: Own alarm
+condition: flow > 1
+message: m
+latching: true
+priority: high
+severity: 990
+alarm_class: environment
+guidance: {cause: the cause, consequence: the consequence, corrective_action: the action, time_to_respond: 20m}
+""",
+        "own.yaml",
+    )
+    with connect(registered) as connection:
+        lifecycle.define(connection, [definition(one)])
+        number = raised(connection, alarm(rule="own"))
+        row = connection.execute(
+            "SELECT a.latching, a.severity, a.alarm_class, time_to_respond FROM alarm a JOIN alarm_rule USING (rule)"
+        ).fetchone()
+        listed = lifecycle.alarms(connection, number=number)[0]
+    assert row == (True, 990, "environment", timedelta(minutes=20))
+    assert (listed.title, listed.guidance) == (
+        "Own alarm",
+        {"cause": "the cause", "consequence": "the consequence", "corrective_action": "the action"},
+    )
+
+
 def test_a_shelved_alarm_is_judged_and_written_but_not_told(registered: str) -> None:
     with connect(registered) as connection:
         shelved = Suppression(
@@ -115,10 +204,22 @@ def test_a_shelved_alarm_is_judged_and_written_but_not_told(registered: str) -> 
         assert rows == [(number, "shelved", False), (other, None, True)]
         assert [a.number for a in lifecycle.alarms(connection, suppressed=False)] == [other]
         assert lifecycle.alarms(connection, number=number)[0].suppressions == (SuppressionKind.SHELVED,)
-        assert lifecycle.release(connection, SuppressionKind.SHELVED, RULE, PUMP.identity, "kim")
-        assert not lifecycle.release(connection, SuppressionKind.SHELVED, RULE, PUMP.identity, "kim")
+        assert lifecycle.release(connection, SuppressionKind.SHELVED, RULE, PUMP.identity, "kim", "tested")
+        assert not lifecycle.release(connection, SuppressionKind.SHELVED, RULE, PUMP.identity, "kim", "tested")
         assert lifecycle.suppressions(connection) == []
         assert kinds(connection, number) == ["shelved", "raised", "unshelved"]
+
+
+def test_what_was_over_before_it_was_known_is_told_only_where_it_has_to_be_acknowledged(registered: str) -> None:
+    known = {rule.rule: rule for rule in shipped_rules()}
+    with connect(registered) as connection:
+        lifecycle.define(connection, [definition(rule) for rule in known.values()])
+        for name in known:
+            raised(connection, alarm(cleared=T0 + MINUTE, rule=name))
+        rows = connection.execute("SELECT rule, annunciated_at IS NOT NULL FROM alarm").fetchall()
+    told = {str(name): bool(known_to_people) for name, known_to_people in rows}
+    assert told == {name: rule.told_when_over for name, rule in known.items()}
+    assert set(told.values()) == {True, False}
 
 
 def test_shelving_ends_by_time_and_the_journal_says_so(registered: str) -> None:
@@ -215,6 +316,40 @@ def test_the_first_out_of_what_called_one_after_another_is_told(
     assert "(this is number 3 of 3 in the unit)" in shown.output
 
 
+SUPPRESSING = {
+    "unshelve": ["unshelve", RULE, PUMP.identity],
+    "unsuppress": ["unsuppress", PUMP.identity],
+    "in-service": ["in-service", PUMP.identity],
+    "shelve": ["shelve", RULE, PUMP.identity],
+    "suppress": ["suppress", PUMP.identity],
+    "out-of-service": ["out-of-service", PUMP.identity],
+}
+
+
+@pytest.mark.parametrize("words", SUPPRESSING.values(), ids=SUPPRESSING.keys())
+def test_nothing_is_suppressed_and_no_suppression_ended_without_a_reason(
+    words: list[str], registered: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HEADWORKS_DATABASE_URL", f"postgresql:///?{registered.replace(' ', '&')}")
+    monkeypatch.setenv("HEADWORKS_STATE_DIR", str(tmp_path))
+    before = []
+    if words[0] in ("unshelve", "unsuppress", "in-service"):
+        before = [
+            Suppression(SuppressionKind.OUT_OF_SERVICE, None, PUMP.identity, None, "overhaul", "kim"),
+            Suppression(SuppressionKind.SHELVED, RULE, PUMP.identity, clock.now() + 60 * MINUTE, "on test", "kim"),
+            Suppression(SuppressionKind.SUPPRESSED, None, PUMP.identity, None, "standby", "kim"),
+        ]
+    with connect(registered) as connection:
+        for entry in before:
+            assert lifecycle.suppress(connection, entry)
+        for given in ([], ["--reason", " "], ["--reason", ""]):
+            result = CliRunner().invoke(app, ["alarms", *words, *given])
+            assert result.exit_code != 0
+            assert "reason" in result.output
+        found = sorted(lifecycle.suppressions(connection), key=lambda entry: entry.kind)
+        assert found == before
+
+
 def test_the_command_line_works_on_alarms(registered: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with connect(registered) as connection:
         number = raised(connection, alarm())
@@ -236,13 +371,13 @@ def test_the_command_line_works_on_alarms(registered: str, monkeypatch: pytest.M
     assert "on test" in run("suppressed")
     assert "No alarms." in run("list")
     assert "acknowledged, shelved" in run("list", "--suppressed")
-    run("unshelve", RULE, PUMP.identity)
+    run("unshelve", RULE, PUMP.identity, "--reason", "test is over")
     run("comment", str(number), "looked at it")
     shown = run("show", str(number))
-    assert all(word in shown for word in ("raised", "seen", "shelved", "unshelved", "looked at it"))
+    assert all(word in shown for word in ("raised", "seen", "shelved", "unshelved", "test is over", "looked at it"))
     assert '"number": 1' in run("list", "--json")
     run("out-of-service", PUMP.identity, "--reason", "overhaul")
-    run("in-service", PUMP.identity)
+    run("in-service", PUMP.identity, "--reason", "overhauled")
     run("suppress", PUMP.identity, "--reason", "standby", "--rule", "dry-run")
-    run("unsuppress", PUMP.identity, "--rule", "dry-run")
+    run("unsuppress", PUMP.identity, "--rule", "dry-run", "--reason", "on duty")
     assert runner.invoke(app, ["alarms", "shelve", RULE, "urn:nobody", "--reason", "x"]).exit_code == 1

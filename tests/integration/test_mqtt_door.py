@@ -34,7 +34,7 @@ from storage.database import connect
 from storage.registry import register
 from tests.conftest import PUMP, VALVE
 from tests.integration.certificates import self_signed
-from tests.integration.test_gateways import T0, eventually, query, running
+from tests.integration.test_gateways import T0, eventually, printed, query, running
 from tests.integration.test_peers import run_peer
 from tests.integration.test_quarantine import as_url
 from tests.peers.start import peer
@@ -54,8 +54,7 @@ def rotate(registered: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         more = ["--given"] if given else []
         result = CliRunner().invoke(app, ["devices", "rotate", *arguments, *more], input=f"{given}\n")
         assert result.exit_code == 0, result.output
-        found: dict[str, str] = json.loads(result.stdout)
-        return found
+        return printed(result.stdout)
 
     return run
 
@@ -285,7 +284,7 @@ def test_over_tls_with_a_certificate(
         client.connect("127.0.0.1", doors.mqtt_door or 0)
         client.loop_start()
         try:
-            client.publish(f"headworks/{PUMP.identity}/telemetry", senml(PUMP.identity), qos=1).wait_for_publish(20)
+            client.publish(f"headworks/{PUMP.identity}/telemetry", senml(PUMP.identity), qos=1).wait_for_publish(60)
         finally:
             client.disconnect()
             client.loop_stop()
@@ -361,11 +360,11 @@ def loop_thread() -> Iterator[Callable[[MqttDoor], int]]:
 
     def open_door(door: MqttDoor) -> int:
         opened.append(door)
-        return asyncio.run_coroutine_threadsafe(door.open(), loop).result(10)
+        return asyncio.run_coroutine_threadsafe(door.open(), loop).result(60)
 
     yield open_door
     for door in opened:
-        asyncio.run_coroutine_threadsafe(door.close(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(door.close(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(60)
     loop.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -35,7 +36,8 @@ from storage.database import connect
 from storage.writer import Writer
 from tests.conftest import PUMP
 from tests.integration.test_gateways import eventually
-from tests.unit.alerts.test_notify import Receiver, free_port, serve
+from tests.ports import free_port
+from tests.unit.alerts.test_notify import Receiver, serve
 
 T0 = 1_790_000_000 * SECOND
 PLAIN = """
@@ -176,8 +178,8 @@ class Mailbox:
 
 @pytest.fixture
 def mail() -> Iterator[tuple[Mailbox, int]]:
-    box, port = Mailbox(), free_port()
-    server = Controller(box, hostname="127.0.0.1", port=port)
+    box, port = Mailbox(), free_port(socket.SOCK_STREAM)
+    server = Controller(box, hostname="127.0.0.1", port=port, ready_timeout=60)
     server.start()
     yield box, port
     server.stop()
@@ -199,7 +201,7 @@ def listening(broker_url: str) -> Iterator[Queue[MQTTMessage]]:
     client.connect(broker.host, broker.port, **broker.connect_options(clean=True))
     client.subscribe("plant/#", 1)
     client.loop_start()
-    ready.get(timeout=10)
+    ready.get(timeout=60)
     yield got
     client.disconnect()
     client.loop_stop()
@@ -242,7 +244,7 @@ def test_it_comes_by_mail_by_webhook_and_by_topic(
     try:
         put(registered, announcement())
         telling.told([announcement()])
-        letter = box.got.get(timeout=20)
+        letter = box.got.get(timeout=60)
         assert letter["subject"] == "【高级报警】P-101 Bearing hot"
         assert letter["to"] == "anna@example.org"
         part = letter.get_body(("plain",))
@@ -255,7 +257,7 @@ def test_it_comes_by_mail_by_webhook_and_by_topic(
         assert headers["Idempotency-Key"] == "P-101 raised hot"
         assert "Headworks-Signature" in headers
         assert body["device"]["tag"] == "P-101"
-        message = listening.get(timeout=10)
+        message = listening.get(timeout=60)
         assert message.topic == "plant/North/alarms/high"
         assert json.loads(message.payload) == body
         assert ("idempotency-key", "P-101 raised hot") in message.properties.UserProperty  # type: ignore[union-attr]
@@ -272,7 +274,7 @@ def _states(url: str) -> set[object]:
 def test_a_mail_server_that_is_down_is_tried_again(
     registered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker_url: str
 ) -> None:
-    port = free_port()
+    port = free_port(socket.SOCK_STREAM)
     monkeypatch.setenv("HOOK", "http://127.0.0.1:1/")
     (tmp_path / "routing.yaml").write_text(FILE.format(port=port).replace("[anna, bus]", "[mail]"))
     telling = Telling(Settings(routing=tmp_path / "routing.yaml"), registered, [], Broker.parse(broker_url))
@@ -281,10 +283,10 @@ def test_a_mail_server_that_is_down_is_tried_again(
         put(registered, announcement())
         eventually(lambda: _attempts(registered) > 1, "it was tried")
         box = Mailbox()
-        server = Controller(box, hostname="127.0.0.1", port=port)
+        server = Controller(box, hostname="127.0.0.1", port=port, ready_timeout=60)
         server.start()
         try:
-            assert box.got.get(timeout=30)["to"] == "anna@example.org"
+            assert box.got.get(timeout=60)["to"] == "anna@example.org"
         finally:
             server.stop()
     finally:

@@ -33,6 +33,7 @@ from tests.integration.test_gateways import (
     running,
     topic_of,
 )
+from tests.ports import free_port
 
 PATH = f"/telemetry/{PUMP.identity}"
 
@@ -128,7 +129,7 @@ def test_a_slow_commit_does_not_keep_other_devices_waiting(registered: str, brok
 
 
 def test_a_broker_restart_loses_nothing(registered: str, installation: Installation, scratch: Path) -> None:
-    broker = EmbeddedBroker(installation, scratch / f"own-{time.monotonic_ns()}")
+    broker = EmbeddedBroker(installation, scratch / f"own-{time.monotonic_ns()}", port=free_port(socket.SOCK_STREAM))
     broker.start()
     try:
         with running(registered, broker.url) as doors:
@@ -137,7 +138,7 @@ def test_a_broker_restart_loses_nothing(registered: str, installation: Installat
             broker.stop()
             broker.start()
             publish(broker.url, topic_of(PUMP.identity), pack(2.0, start=T0 + SECOND))
-            eventually(lambda: query(registered, "SELECT count(*) FROM reading") == [(2,)], "both are stored", 40)
+            eventually(lambda: query(registered, "SELECT count(*) FROM reading") == [(2,)], "both are stored")
     finally:
         broker.stop()
 
@@ -155,7 +156,7 @@ class Device:
         host, port = doors.coap.removeprefix("coap://").split(":")
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect((host, int(port)))
-        self.socket.settimeout(10)
+        self.socket.settimeout(60)
 
     def __enter__(self) -> Device:
         return self
@@ -177,7 +178,7 @@ class Device:
         except TimeoutError:
             return True
         finally:
-            self.socket.settimeout(10)
+            self.socket.settimeout(60)
         return False
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from alerts import courier
 from alerts.courier import REFUSALS, Courier, Outbox, Pauses
 from alerts.webhook import Webhook
 from devices.alarm import Alarm, AlarmChange, Announcement, ChangeKind, Priority
@@ -19,7 +21,8 @@ from storage import journal, outbox
 from storage.database import connect
 from tests.conftest import PUMP
 from tests.integration.test_gateways import eventually
-from tests.unit.alerts.test_notify import Receiver, free_port, serve
+from tests.ports import free_port
+from tests.unit.alerts.test_notify import Receiver, serve
 
 T0 = 1_790_000_000 * SECOND
 FAST = Pauses(first=0.005, longest=0.02)
@@ -50,7 +53,8 @@ Start = Callable[[str], Courier]
 
 
 @pytest.fixture
-def start(registered: str) -> Iterator[Start]:
+def start(registered: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    monkeypatch.setattr(courier, "IDLE_SECONDS", 0.02)
     running: list[tuple[Courier, Webhook, Session]] = []
 
     def begin(address: str) -> Courier:
@@ -63,14 +67,14 @@ def start(registered: str) -> Iterator[Start]:
             lambda number, seconds, why: run(lambda connection: outbox.postpone(connection, number, seconds, why)),
             lambda number, why: run(lambda connection: outbox.give_up(connection, number, why)),
         )
-        courier = Courier("webhook", hook, ports, FAST)
-        courier.start()
-        running.append((courier, hook, session))
-        return courier
+        found = Courier("webhook", hook, ports, FAST)
+        found.start()
+        running.append((found, hook, session))
+        return found
 
     yield begin
-    for courier, hook, session in running:
-        courier.close(5)
+    for found, hook, session in running:
+        found.close(5)
         hook.close()
         session.close()
 
@@ -112,14 +116,14 @@ def test_a_busy_receiver_is_tried_again_and_refusals_end_as_dead_letters(
 ) -> None:
     receiver.answers = [(503, {}), (429, {"Retry-After": "0"}), (200, {}), (400, {})]
     put(registered, announcement("busy"))
-    courier = start(receiver.url)
+    running = start(receiver.url)
     assert [receiver.next()[0]["Idempotency-Key"] for _ in range(3)] == ["busy"] * 3
     put(registered, announcement("refused"))
-    courier.wake()
+    running.wake()
     eventually(lambda: ("refused", "dead", 1) in states(registered), "it is given up at once")
     receiver.answers = [(503, {})] * REFUSALS
     put(registered, announcement("hopeless"))
-    courier.wake()
+    running.wake()
     eventually(lambda: ("hopeless", "dead", REFUSALS) in states(registered), "it is given up in the end")
     monkeypatch.setenv("HEADWORKS_DATABASE_URL", f"postgresql:///?{registered.replace(' ', '&')}")
     monkeypatch.setenv("HEADWORKS_STATE_DIR", str(tmp_path))
@@ -128,14 +132,14 @@ def test_a_busy_receiver_is_tried_again_and_refusals_end_as_dead_letters(
     listed = runner.invoke(app, ["notify", "dead"])
     assert "it answered 400" in listed.output
     assert "2 will be tried again" in runner.invoke(app, ["notify", "retry"]).output
-    courier.wake()
+    running.wake()
     eventually(lambda: {state for _, state, _ in states(registered)} == {"delivered"}, "the mended receiver has all")
     monkeypatch.setenv("HEADWORKS_WEBHOOK_URL", receiver.url)
     assert "took it" in runner.invoke(app, ["notify", "test"]).output
 
 
 def test_a_receiver_that_is_down_gets_everything_when_it_is_back(registered: str, start: Start) -> None:
-    port = free_port()
+    port = free_port(socket.SOCK_STREAM)
     put(registered, *(announcement(f"k{number}") for number in range(3)))
     start(f"http://127.0.0.1:{port}/hook")
     eventually(lambda: int(str(states(registered)[0][2])) > 1, "it was tried")

@@ -18,7 +18,7 @@ from tests.peers.start import peer
 def run_peer(packages: str | Path, program: str, *arguments: str) -> str:
     """What it prints."""
     with peer(packages, program, *arguments) as process:
-        return process.communicate(timeout=60)[0]
+        return process.communicate(timeout=120)[0]
 
 
 def pressures(url: str) -> list[tuple[object, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typer.testing import CliRunner
 
 from devices.decode import decode
 from devices.model import Instant, Transport, Uplink, instant
-from devices.normalize import normalize
+from devices.normalize import CLOCK_ERROR, normalize
 from headworks import clock
 from headworks.cli import app
 from headworks.scenarios import prepare
@@ -27,7 +26,7 @@ from simulators.scenario import Protocol
 from simulators.scenario_plant import Played, load_scenario, play
 from simulators.scenario_run import Progress, run_scenario
 from simulators.speech import CONTENT_FORMATS
-from tests.integration.test_gateways import eventually, query, running
+from tests.integration.test_gateways import eventually, printed, query, running
 from tests.integration.test_quarantine import as_url
 from tests.unit.simulators.test_scenario_walkthrough import FILES
 
@@ -78,7 +77,7 @@ def run(
         clocks: tuple[Callable[[], float], Callable[[], Instant]] = (time.monotonic, clock.now)
         return await run_scenario(played, target, 0.0, folder, clocks, lambda _: None, ended)
 
-    return played, asyncio.run(asyncio.wait_for(main(), 60))
+    return played, asyncio.run(asyncio.wait_for(main(), 300))
 
 
 def stored(url: str) -> Stored:
@@ -171,16 +170,20 @@ faults:
     dropped = [line for line in ledger if line["code"] == "dropped"]
     assert done.by[Protocol.COAP].dropped == len(dropped) > 0, "4 KiB do not hold two hours"
     promised = set(acknowledged_keys(tmp_path / "ledger.jsonl"))
-    found = stored(database_url)
-    assert promised <= found.keys()
+    found = stored(database_url).keys()
+    assert promised <= found
     lost = {
         (line["device"], metric, at) for line in dropped for metric, times in line["readings"].items() for at in times
     }
     assert lost
-    assert not lost & found.keys(), "what the device itself has dropped, nobody has"
+    assert not lost & found, "what the device itself has dropped, nobody has"
     undated = sum(line.get("undated", 0) for line in ledger)
     assert undated > 0
-    assert len(found) == len(promised) + undated, "and what came without a date is there, too"
+    errors = {key for key in found if key[1] == CLOCK_ERROR}
+    assert len(found - errors) == len(promised) + undated, "and what came without a date is there, too"
+    # The first minutes after a reset cannot be told from times that count from now, as SenML may have them.
+    assert 0 < len(errors) <= sum("undated" in line and line["code"] == "2.04" for line in ledger)
+    assert {device for device, _, _ in errors} == {line["device"] for line in ledger if "undated" in line}
 
 
 def test_a_stopped_run_promises_no_more_than_was_answered(database_url: str, broker_url: str, tmp_path: Path) -> None:
@@ -215,7 +218,7 @@ def test_the_readmes_walk_ends_with_the_score_that_it_promises(
 
         def found() -> dict[str, bool]:
             score = CliRunner().invoke(app, ["score", "build/truth.jsonl", "--json"])
-            return {event["fault"]: event["found_by"] is not None for event in json.loads(score.stdout)["events"]}
+            return {event["fault"]: event["found_by"] is not None for event in printed(score.stdout)["events"]}
 
         promised = {"dry-run": True, "position-sensor-fault": True, "coverage-loss": False}
-        eventually(lambda: found() == promised, "the score is what the text says", 30)
+        eventually(lambda: found() == promised, "the score is what the text says")

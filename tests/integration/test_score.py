@@ -50,7 +50,16 @@ def test_the_journal_of_the_database_is_judged(
     assert (told["precision"]["hits"], told["precision"]["of"]) == (1, 2)
     assert told["faults"]["dry-run"]["delay_median"] == 360.0
     assert [alarm["rule"] for alarm in told["false_alarms"]] == ["battery-low"]
+    assert told["faults"]["dry-run"]["delay_p95"] == 360.0
+    assert told["rules"]["battery-low"]["false"] == 1
+    assert told["false_per_device_month"] > 0
+    assert set(told["baselines"]) == {"always on", "always off", "every hour", "random"}
+    assert told["baselines"]["always off"]["recall"] == 0.0
     assert "North P-101" in page.read_text("utf-8")
+    assert "<svg" in page.read_text("utf-8")
+    table = CliRunner().invoke(app, ["score", str(tmp_path / "truth.jsonl")]).stdout
+    for word in ("dry-run", "pump-dry-run", "battery-low", "always on", "always off", "random"):
+        assert word in table
 
 
 @pytest.mark.parametrize("lines", [True, False], ids=["one a line", "a list"])

@@ -18,7 +18,7 @@ def main() -> None:
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", port)
     client.loop_start()
-    client.publish(f"headworks/{identity}/telemetry", payload, qos=1).wait_for_publish(20)
+    client.publish(f"headworks/{identity}/telemetry", payload, qos=1).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()
     print("published", flush=True)

@@ -35,8 +35,14 @@ def pressure(value: float, *, named: bool = True) -> Metric:
     )
 
 
+def say(line: str) -> None:
+    """A whole line at once: the library's thread speaks too, and print() writes word by word."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
-    edge = EdgeNode(GROUP, NODE, [], cmd_callback=lambda _, message: print("command", message.topic, flush=True))
+    edge = EdgeNode(GROUP, NODE, [], cmd_callback=lambda _, message: say(f"command {message.topic}"))
     edge.register(Device(DEVICE, [pressure(4.0)]))
 
     def connect() -> None:
@@ -45,7 +51,7 @@ def main() -> None:
             time.sleep(0.01)
 
     connect()
-    print("connected", flush=True)
+    say("connected")
     for line in sys.stdin:
         command, *arguments = line.split()
         if command == "update":
@@ -61,7 +67,7 @@ def main() -> None:
         elif command == "rebirth":  # the library leaves it to its user
             edge.disconnect()
             connect()
-        print("done", line.strip(), flush=True)
+        say(f"done {line.strip()}")
 
 
 if __name__ == "__main__":

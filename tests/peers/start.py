@@ -31,7 +31,7 @@ def peer(packages: str | Path, program: str, *arguments: str) -> Iterator[subpro
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         for stream in (process.stdin, process.stdout):
             if stream:
                 stream.close()

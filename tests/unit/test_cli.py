@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if hasattr(command, "commands"):
-        for name, child in command.commands.items():
-            yield from commands(child, (*path, name))
+    if hasattr(command, "list_commands"):
+        for name in command.list_commands(None):
+            yield from commands(command.get_command(None, name), (*path, name))
     else:
         yield path, command
 
@@ -40,6 +42,18 @@ def test_every_command_and_every_option_explains_itself(path: tuple[str, ...]) -
     assert command.help, f"{path} has no description"
     result = CliRunner().invoke(app, [*path, "--help"])
     assert result.exit_code == 0, result.output
+
+
+def test_a_command_that_is_misspelt_is_met_with_what_was_meant() -> None:
+    assert "Did you mean 'score'" in CliRunner().invoke(app, ["scor"]).output
+
+
+def test_a_command_loads_nothing_of_the_others() -> None:
+    """What a command does not need would be waited for at each: together they take seconds."""
+    code = "import sys; from headworks.cli import main; sys.argv = ['headworks', '--version']\n"
+    code += "try: main()\nexcept SystemExit: print([name for name in sys.modules if name.startswith('headworks.cli_')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_every_command_stands_in_the_readme() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import doctest
 import os
+import resource
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -194,11 +194,11 @@ class TestFetching:
 
             runner = threading.Thread(target=provision.provision, args=(report, cache))
             runner.start()
-            assert waiting.wait(10)
+            assert waiting.wait(60)
             # What the other one finished meanwhile is taken as it is.
             complete(cache / private_apt.NAME)
             holder.stdin.close()
-            runner.join(10)
+            runner.join(60)
             assert not runner.is_alive()
         assert len(said) == 1
 
@@ -258,11 +258,12 @@ def test_the_fallback_is_locked_by_hash_and_names_no_index() -> None:
 def test_where_everything_is_there_it_takes_no_time(cache: Path) -> None:
     complete(cache / private_apt.NAME)
     environment = {**os.environ, "HEADWORKS_CACHE_DIR": str(cache)}
-    begin = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "deploy.provision"],
         capture_output=True, text=True, check=True, cwd=CHECKOUT, env=environment,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("", "")
-    # 0.06 s where it was written; the limit is for a busy machine.
-    assert time.monotonic() - begin < 2
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Of the processor: 0.06 s where it was written, and no more on a busy machine.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1

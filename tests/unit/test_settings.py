@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 
 import pytest
@@ -87,12 +88,16 @@ def test_a_broker_address_is_taken_apart() -> None:
 def test_a_password_never_reaches_a_log_line(monkeypatch: pytest.MonkeyPatch, style: LogFormat) -> None:
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
+    root = logging.getLogger()
+    before, handlers, level = structlog.get_config(), root.handlers[:], root.level
     try:
         logs.configure("debug", style)
         log = structlog.get_logger()
         log.info("connecting", url="postgresql://me:hidden@db/x", broker="mqtt://me:hid%3Aden@b:1883")
         log.info("a sentence with mqtt://me:hidden@b in it")
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**before)
+        root.handlers[:] = handlers
+        root.setLevel(level)
     assert "me:***@db" in stream.getvalue()
     assert "hid" not in stream.getvalue().replace("hidden_by", "")

@@ -149,7 +149,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         opened(tmp_path / "file")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["append", "drain", "drain, answer lost", "crash"]), max_size=25))
 def test_each_uplink_is_drained_exactly_once_whatever_happens(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]

@@ -21,10 +21,10 @@ async function remark(alarms) {
   return given ? post("/alarms/comment", { alarms, comment: given.comment }) : null;
 }
 
-// End a suppression; the answer says nothing of alarms.
-export async function release(_, one) {
-  await post("/suppressions/release", { kind: one.kind, device: one.device, rule: one.rule });
-  return {};
+// End a suppression, and why; the answer says nothing of alarms. Null where it was thought better of.
+export async function release(one, title = t("unshelve")) {
+  const given = await ask(title, [{ label: t("reason"), field: el("textarea", { id: "why", name: "reason", required: true, rows: 2 }) }], title, t("cancel"));
+  return given ? post("/suppressions/release", { kind: one.kind, device: one.device, rule: one.rule, reason: given.reason }).then(() => ({})) : null;
 }
 
 export async function detail(number, session, step) {
@@ -56,7 +56,7 @@ export async function detail(number, session, step) {
       alarm.state === "latched" ? el("button", { disabled: !may, onclick: () => step((alarms) => post("/alarms/reset", { alarms }), [number]) }, t("reset")) : null,
       el("button", { disabled: !may, onclick: () => step(remark, [number]) }, t("comment"))),
     held.map((one) => el("p", { class: "held" }, el("b", {}, t(one.kind === "shelved" ? "shelved_" : one.kind)), ` ${t("by")} ${one.by}${one.until ? ` ${t("until")} ${time(one.until, alarm.site)}` : ""}: ${one.reason} `,
-      el("button", { disabled: !(one.kind === "shelved" ? may : engineer), onclick: () => step(release, [number], one) }, t("unshelve")))),
+      el("button", { disabled: !(one.kind === "shelved" ? may : engineer), onclick: () => step(() => release(one), [number]) }, t("unshelve")))),
     el("dl", { class: "guide" },
       pair(t("action"), alarm.guidance.corrective_action), pair(t("cause"), alarm.guidance.cause), pair(t("consequence"), alarm.guidance.consequence)),
     trend,

@@ -1,7 +1,7 @@
 // The alarm list: what is wrong with the platform first, then unacknowledged alarms, by priority and age; live.
 
 import { get } from "./api.js";
-import { acknowledge, detail, release, shelve } from "./alarm.js";
+import { acknowledge, detail, shelve } from "./alarm.js";
 import { el, empty, failed, say } from "./dom.js";
 import { age, said, t, time } from "./words.js";
 
@@ -125,7 +125,9 @@ function draw() {
   // Only rows that have changed are made anew: what is focused stays focused, and a storm costs little.
   const old = new Map([...list.querySelectorAll("li[data-number]")].map((line) => [line.dataset.key, line]));
   const rows = state.items.map((alarm) => { const key = rowKey(alarm); return old.get(key) ?? row(alarm, key); });
-  if (!state.items.length) rows.push(empty(t(state.view === "shelved" ? "noShelved" : "noAlarms"), "li"));
+  // "Nothing needs work" is said of everything only, never of what a filter has left.
+  const nothing = state.site || state.priority || state.text ? "noneFits" : { open: "noAlarms", shelved: "noShelved", all: "noAlarmsAtAll" }[state.view];
+  if (!state.items.length) rows.push(empty(t(nothing), "li"));
   if (state.next) rows.push(el("li", { class: "more" }, el("button", { onclick: more }, t("more"))));
   const same = list.children.length === rows.length && rows.every((line, index) => list.children[index] === line);
   if (!same) list.replaceChildren(...rows);
@@ -177,10 +179,10 @@ function targets() {
 }
 
 // One step on the chosen alarms, what became of it, and the list as it is then.
-async function step(work, numbers = targets(), ...more) {
+async function step(work, numbers = targets()) {
   if (!numbers.length) return;
   let outcome;
-  try { outcome = await work(numbers, ...more); } catch (error) { say(error.message); }
+  try { outcome = await work(numbers); } catch (error) { say(error.message); }
   if (outcome) {
     const why = [...new Set((outcome.refused || []).map((one) => one.why))].join("; ");
     say(`${(outcome.done || numbers).length} ${t("done")}` + (why ? `, ${outcome.refused.length} ${t("refused")}: ${why}` : ""));
@@ -195,7 +197,7 @@ async function open() {
   place.parentElement.classList.add("chosen");
   document.body.classList.add("reading");
   const number = shown;
-  const made = await detail(number, session, step, release);
+  const made = await detail(number, session, step);
   if (number !== shown) return;
   place.replaceChildren(made);
   mark();

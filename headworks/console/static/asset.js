@@ -1,6 +1,7 @@
 // One asset: its latest values, trends with the limits of the rules, alarms, nameplate, radio and battery, quarantine.
 
 import { get, post } from "./api.js";
+import { release } from "./alarm.js";
 import { badge } from "./alarms.js";
 import { chart } from "./chart.js";
 import { contactBadge, LOST } from "./contact.js";
@@ -15,8 +16,6 @@ export async function asset(page, session, given) {
   const [device, latest, limits, alarms, quarantined, held] = await Promise.all([
     get(path), get(`${path}/latest`), get(`${path}/limits`), get("/alarms", { device: identity, all: "true", limit: 20 }),
     get("/quarantine", { device: identity, limit: 10 }), get("/suppressions")]);
-  // Contact is judged once a minute: whoever has just been heard the first time is heard.
-  if (device.contact === "never_heard" && device.heard_at) device.contact = "heard";
   const mine = held.items.filter((one) => one.device === identity);
   const again = () => asset(page, session, given);
   const process = latest.items.filter((one) => !RADIO.includes(one.metric));
@@ -26,8 +25,8 @@ export async function asset(page, session, given) {
   page.replaceChildren(
     el("div", { class: "title" }, el("h1", {}, device.tag || device.identity), el("span", { class: "quiet" }, [device.site, device.area, device.unit].filter(Boolean).join(" · ")),
       LOST.has(device.contact) ? contactBadge(device.contact) : null),
-    mine.map((one) => el("p", { class: "held" }, el("b", {}, t(one.kind === "shelved" ? "shelved_" : one.kind)), one.title ? ` ${one.title}` : "", ` ${t("by")} ${one.by}${one.until ? ` ${t("until")} ${time(one.until, device.site)}` : ""}: ${one.reason} `,
-      el("button", { disabled: one.kind === "shelved" ? session.role === "viewer" : !isEngineer(session), onclick: () => done(post("/suppressions/release", { kind: one.kind, device: identity, rule: one.rule }), again) }, t(one.kind === "out_of_service" ? "intoService" : "unshelve")))),
+    ...mine.map((one) => el("p", { class: "held" }, el("b", {}, t(one.kind === "shelved" ? "shelved_" : one.kind)), one.title ? ` ${one.title}` : "", ` ${t("by")} ${one.by}${one.until ? ` ${t("until")} ${time(one.until, device.site)}` : ""}: ${one.reason} `,
+      el("button", { disabled: one.kind === "shelved" ? session.role === "viewer" : !isEngineer(session), onclick: () => done(release(one, ending(one)), again) }, ending(one)))),
     el("div", { class: "two" },
       el("div", {},
         el("h2", {}, t("latest")),
@@ -67,12 +66,14 @@ function values(items, device) {
       el("span", { class: "quiet nowrap", title: time(one.measured_at, device.site) }, age(one.measured_at))]));
 }
 
+const ending = (one) => t(one.kind === "out_of_service" ? "intoService" : "unshelve");
+
 async function outOfService(device, again) {
   const given = await ask(t("outOfService"), [{ label: t("reason"), field: el("textarea", { id: "why", name: "reason", required: true, rows: 2 }) }], t("outOfService"), t("cancel"));
   if (given) await done(post("/suppressions", { kind: "out_of_service", device, reason: given.reason }), again);
 }
 
 async function done(work, again) {
-  try { await work; } catch (error) { say(error.message); return; }
+  try { if (await work === null) return; } catch (error) { say(error.message); return; }
   await again();
 }

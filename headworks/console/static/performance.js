@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el, empty, table } from "./dom.js";
-import { number, span, t } from "./words.js";
+import { number, span, t, time } from "./words.js";
 
 export async function kpis(page) {
   const [found, rules] = await Promise.all([get("/kpis"), get("/rules")]);
@@ -19,6 +19,9 @@ export async function kpis(page) {
     el("h2", {}, t("frequent")),
     found.most_frequent.length ? table([[t("site"), ""], [t("asset"), ""], [t("what"), ""], [t("count"), "number"], [t("share"), "number"]],
       found.most_frequent.map((one) => [one.site, el("a", { href: `#/assets/${encodeURIComponent(one.device)}` }, one.tag || one.device), one.title, number(one.alarms), percent(one.share)]), true) : empty(t("noFrequent")),
+    ...(found.chattering.length ? [el("h2", {}, t("chattering")),
+      table([[t("site"), ""], [t("asset"), ""], [t("what"), ""], [t("times"), "number"], [t("count"), "number"], [t("lastTime"), ""], [t("state"), ""]],
+        found.chattering.map((one) => [one.site, el("a", { href: `#/assets/${encodeURIComponent(one.device)}` }, one.tag || one.device), one.title, number(one.bursts), number(one.activations), el("span", { class: "nowrap" }, time(one.last_raised_at)), one.shelved ? t("shelved") : ""]), true)] : []),
     el("h2", {}, t("rules")),
     rules.items.length ? table([[t("priority"), ""], [t("rule"), ""], [t("condition"), ""], [t("health"), ""], [t("open"), "number"], [t("days30"), "number"]],
       [...rules.items].sort((a, b) => Number(Boolean(b.failing)) - Number(Boolean(a.failing)) || Number(b.idle.length > 0) - Number(a.idle.length > 0) || b.last_30_days - a.last_30_days)

@@ -31,7 +31,8 @@ from storage import audit, history, journal, registry
 from storage.database import Connection, connect
 from storage.migrate import migrate
 from tests.acceptance.faults.senders import T0, Key, Pack, Senders, fleet
-from tests.integration.test_gateways import eventually, free_port
+from tests.integration.test_gateways import eventually
+from tests.ports import free_port
 
 _MEMORY = 128 << 20
 """Bytes that a platform may grow by in a run: its queue holds 32 MiB of payloads, each with its overhead."""
@@ -54,17 +55,22 @@ class Platform:
     grown: int = 0
     """Bytes by which the largest of its processes grew."""
 
-    def start(self) -> None:
+    def settings(self) -> dict[str, str]:
+        """The environment that it is started with."""
         address = self.database_url
         if "://" not in address:
             address = f"postgresql:///?{address.replace(' ', '&')}"
-        environment = os.environ | {
+        return os.environ | {
             "HEADWORKS_DATABASE_URL": address,
             "HEADWORKS_MQTT_URL": self.broker_url, "HEADWORKS_COAP_PORT": str(self.coap),
             "HEADWORKS_HTTP_PORT": str(self.http), "HEADWORKS_LOG_FORMAT": "json",
             "HEADWORKS_SPOOL": str(self.spool or self.log.with_suffix(".spool")),
             "HEADWORKS_KEEP_READINGS_DAYS": "0",  # the senders' samples are of 2015
+            "HEADWORKS_CHECKPOINT_SECONDS": "1",  # so that kills hit the engine's rounds
         } | self.environment  # fmt: skip
+
+    def start(self) -> None:
+        environment = self.settings()
         with self.log.open("ab") as file:
             command = [sys.executable, "-m", "headworks", "serve", "--until-eof"]
             self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=file, stderr=file)
@@ -79,7 +85,7 @@ class Platform:
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         assert self.process.stdin is not None
         self.process.stdin.close()
         return code
@@ -91,7 +97,7 @@ class Platform:
     def parts(self) -> Mapping[str, str]:
         """What the health check says of each part; empty where it does not answer."""
         try:
-            found: dict[str, dict[str, str]] = httpx.get(f"http://127.0.0.1:{self.http}/healthz", timeout=2).json()
+            found: dict[str, dict[str, str]] = httpx.get(f"http://127.0.0.1:{self.http}/healthz", timeout=10).json()
         except (httpx.TransportError, ValueError):
             return {}
         return found["parts"]
@@ -107,7 +113,7 @@ class Platform:
     def metric(self, name: str) -> float:
         """A number of /metrics, summed over its labels; 0 where it is not there (yet)."""
         try:
-            text = httpx.get(f"http://127.0.0.1:{self.http}/metrics", timeout=2).text
+            text = httpx.get(f"http://127.0.0.1:{self.http}/metrics", timeout=10).text
         except httpx.TransportError:
             return 0.0
         lines = [line for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name]
@@ -147,7 +153,7 @@ def watched(platforms: Sequence[Platform]) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(10)
+        thread.join(60)
 
 
 @dataclass
@@ -187,7 +193,7 @@ class Rig:
         self.await_health(platform)
         return platform
 
-    def await_health(self, platform: Platform, seconds: float = 60) -> None:
+    def await_health(self, platform: Platform, seconds: float = 120) -> None:
         """Wait until everything is well, the spool drained into the database included."""
         try:
             eventually(
@@ -249,7 +255,7 @@ class Rig:
             assert counts.quarantined == {}
             assert logged is not None
             assert logged[0] == counts.readings - logged_before, "the log and the readings were committed together"
-            eventually(lambda: audit.judged_up_to_date(connection), "everything stored is judged", 60)
+            eventually(lambda: audit.judged_up_to_date(connection), "everything stored is judged", 120)
             alarms = self._compare_journal(connection)
         grown = max(platform.grown for platform in self.platforms)
         assert grown < _MEMORY, f"the platform's memory grew by {grown >> 20} MiB"
@@ -272,7 +278,7 @@ class Rig:
         }
 
     def _await_stored(self, connection: Connection, promised: Sequence[Key]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while (missing := audit.compare(connection, promised).missing) and time.monotonic() < deadline:
             time.sleep(0.5)
         if not missing:
@@ -336,7 +342,7 @@ def rig(
     pumps = fleet(devices)
     with connect(url) as connection:
         prepare(connection, pumps)
-    broker = EmbeddedBroker(installation, folder / "broker")
+    broker = EmbeddedBroker(installation, folder / "broker", port=free_port(socket.SOCK_STREAM))
     broker.start()
     found = Rig(server, broker, url, folder, pumps)
     try:

@@ -28,7 +28,7 @@ class _Threaded:
         self._thread.start()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     def _call(self, work: Callable[[], None]) -> None:
         async def run() -> None:
@@ -38,7 +38,7 @@ class _Threaded:
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
 

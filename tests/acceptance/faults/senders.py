@@ -137,7 +137,7 @@ class Senders:
         self._ended.set()
         if self._loop is not None and self._thread.is_alive() and self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
-            self._thread.join(10)
+            self._thread.join(60)
 
     @property
     def count(self) -> int:

@@ -21,7 +21,7 @@ def test_at_random_moments(run: Rig, report: Report, rounds: int) -> None:
         senders.await_more(rng.randrange(1, 60))
         platform.kill()
         platform.start()
-        eventually(platform.answers, "the platform is up again", 60)
+        eventually(platform.answers, "the platform is up again")
     run.await_health(platform)
     report("platform killed", run.recovered(senders, before), run.judge(), kills=rounds)
 

@@ -25,7 +25,7 @@ def test_both_take_the_same_and_each_is_killed(
             one = platforms[number % 2]
             one.kill()
             one.start()
-            eventually(one.answers, "the platform is up again", 60)
+            eventually(one.answers, "the platform is up again")
         for platform in platforms:
             run.await_health(platform)
         with psycopg.connect(run.database_url, autocommit=True) as admin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean, linear_regression, stdev
@@ -13,11 +13,15 @@ from alerts.closures import relaxed, strict
 from alerts.engine import Engine, judge
 from alerts.expression import Feature, Read, metric_of
 from alerts.functions import COUNTERS
-from alerts.groups import compose, judge_group
-from alerts.occurrences import applied
+from alerts.groups import judge_group
+from alerts.keeping import Keeping
+from alerts.occurrences import applied, net
+from alerts.ports import KeepingPorts
 from alerts.rules import Rule
+from alerts.scopes import compose
 from alerts.windows import EARLY, STEPS
 from devices.alarm import Alarm, AlarmChange, Priority
+from devices.batch import Kept
 from devices.model import HOUR, MINUTE, SECOND, Device, Instant, Quality, Reading
 from devices.profile import Profile, shipped_profiles
 
@@ -79,9 +83,20 @@ class House:
 
     def apply(self, readings: Iterable[Reading], *, crash: bool = False) -> list[AlarmChange]:
         """Hand readings to the engine; with `crash` what follows is lost before it is written, and the engine too."""
-        changes = self.engine.apply(
+        changes = self._hand_in(readings)
+        self._check(changes)
+        if crash:
+            self.restart()
+        else:
+            self.alarms = applied(self.alarms, changes)
+        return changes
+
+    def _hand_in(self, readings: Iterable[Reading]) -> list[AlarmChange]:
+        return self.engine.apply(
             list(readings), self.devices, self.history, self.journal, lambda _: self.cut, self.mates
         )
+
+    def _check(self, changes: Iterable[AlarmChange]) -> None:
         held = {(alarm.rule, alarm.device, alarm.raised_at): alarm for alarm in self.alarms}
         for change in changes:
             if change.before is not None:
@@ -91,17 +106,15 @@ class House:
                 key = (change.after.rule, change.after.device, change.after.raised_at)
                 assert key not in held, "the journal is told nothing that it holds already"
                 held[key] = change.after
-        if crash:
-            self.restart()
-        else:
-            self.alarms = applied(self.alarms, changes)
-        return changes
 
     def deliver(self, readings: Iterable[Reading]) -> list[AlarmChange]:
         """Commit and hand in."""
         batch = list(readings)
         self.commit(batch)
         return self.apply(batch)
+
+    def finish(self) -> None:
+        """Everything was delivered."""
 
     def restart(self) -> None:
         """A new engine that knows nothing."""
@@ -136,12 +149,143 @@ def expected(
     return sorted(alarms, key=lambda alarm: (alarm.raised_at, alarm.rule, alarm.device))
 
 
+class Shelf:
+    """Where an engine keeps what it knows, as the database does."""
+
+    def __init__(self, devices: Mapping[str, Device]) -> None:
+        self._devices = devices
+        self.kept: dict[tuple[str, str], Kept] = {}
+        self.position: int | None = None
+        self.asked: list[str] = []
+
+    def ports(self) -> KeepingPorts:
+        """What the engine is handed."""
+        return KeepingPorts(
+            lambda: self.position,
+            self._of_devices,
+            lambda site: [row for row in self.kept.values() if row.rule and self._devices[row.device].site == site],
+            self._keep,
+            self._limit,
+            self._complete,
+            self._discard,
+        )
+
+    def _of_devices(self, identities: Sequence[str]) -> list[Kept]:
+        self.asked += identities
+        return [self.kept[one, ""] for one in identities if (one, "") in self.kept]
+
+    def _keep(self, rows: Sequence[Kept]) -> None:
+        for row in rows:
+            if row.memory is None:
+                self.kept.pop((row.device, row.rule), None)
+            else:
+                self.kept[row.device, row.rule] = row
+
+    def _limit(self, rules: Collection[str]) -> None:
+        self.kept = {(device, rule): row for (device, rule), row in self.kept.items() if not rule or rule in rules}
+
+    def _complete(self, position: int) -> None:
+        self.position = position
+
+    def _discard(self) -> None:
+        self.position = None
+        self.kept.clear()
+
+
+class KeepingHouse(House):
+    """One whose engine keeps what it knows: a restart goes on from that, and is handed again what came since."""
+
+    def __init__(self, rules: Sequence[Rule], chance: random.Random, devices: Mapping[str, Device] = DEVICES) -> None:
+        super().__init__(rules, devices)
+        self.chance = chance
+        self.log: list[list[Reading]] = []
+        """What was handed in and written, in this order."""
+        self.shelf = Shelf(self.devices)
+        self.resumed = 0
+        self._now = 0.0
+        self.met: set[str] = set()
+        self.keeping = Keeping(self.shelf.ports(), self._clock)
+        self.keeping.begin()
+
+    def apply(self, readings: Iterable[Reading], *, crash: bool = False) -> list[AlarmChange]:
+        """Hand in, as the live engine does."""
+        batch = list(readings)
+        self.keeping.touch({reading.device for reading in batch})
+        self._recall(batch)
+        changes = super().apply(batch, crash=crash)
+        if not crash:
+            self.log.append(batch)
+            self.keeping.before_writing(self.engine)
+            if self.chance.random() < 0.5:
+                self.keeping.go_on(self.engine, len(self.log))
+        return changes
+
+    def restart(self) -> None:
+        """A new engine, which goes on from what was kept."""
+        self.met.clear()
+        super().restart()
+        position = self.keeping.begin()
+        if position is None:
+            return
+        self.resumed += 1
+        self.engine.catching_up = True
+        since = [reading for batch in self.log[position:] for reading in batch]
+        if self.chance.random() < 0.7:  # and what was committed and not judged yet
+            judged = {reading for batch in self.log for reading in batch}
+            self.log.append([reading for reading in self.stored.values() if reading not in judged])
+            since += self.log[-1]
+            since.sort(key=lambda reading: reading.measured_at)
+        by_device = [[r for r in since if r.device == identity] for identity in self.devices]
+        again = [by_device, [since], [[reading] for reading in since]][self.chance.randrange(3)]
+        before = self.alarms
+        changes: list[AlarmChange] = []
+        for batch in self.chance.sample(again, len(again)):
+            self._recall(batch)
+            self.keeping.touch({reading.device for reading in batch})
+            changes += self._hand_in(batch)
+            self.alarms = applied(before, changes)
+        self.engine.catching_up = False
+        self.keeping.before_writing(self.engine)
+        self.alarms = before
+        self._check(net(before, changes))
+        self.alarms = applied(before, net(before, changes))
+
+    def exchange(self, rules: Sequence[Rule]) -> None:
+        """Other rules take over."""
+        self.rules = list(rules)
+        engine = Engine(self.rules, PROFILES)
+        staying, groups = engine.take_over(self.engine)
+        self.keeping.exchange(self.met - staying, groups)
+        self.engine = engine
+        self.met &= staying
+
+    def mates(self, site: str) -> list[Device]:
+        """The devices of a site, of whose groups something may be kept."""
+        found = super().mates(site)
+        self.keeping.recall_site(self.engine, site, found)
+        return found
+
+    def _recall(self, readings: Iterable[Reading]) -> None:
+        unmet = {reading.device for reading in readings} - self.met
+        self.keeping.recall(self.engine, unmet, lambda asked: {one: self.devices[one] for one in asked}, self.met)
+
+    def _clock(self) -> float:
+        self._now += 10_000
+        return self._now
+
+
 def deliver_at_random(
-    rules: Sequence[Rule], readings: list[Reading], chance: random.Random, devices: Mapping[str, Device] = DEVICES
+    rules: Sequence[Rule],
+    readings: list[Reading],
+    chance: random.Random,
+    devices: Mapping[str, Device] = DEVICES,
+    house: House | None = None,
+    between: Callable[[House], None] | None = None,
 ) -> House:
     """Commit and hand in the readings in uplinks of a few samples, some late, some repeated, some handed in after
-    others that were committed later, with crashes; then compare the journal with perfect delivery."""
-    house = House(rules, devices)
+    others that were committed later, with crashes; then compare the journal with perfect delivery. `between` happens
+    before each uplink."""
+    house = house or House(rules, devices)
     pending = list(readings)
     if chance.random() < 0.3:
         chance.shuffle(pending)
@@ -155,6 +299,8 @@ def deliver_at_random(
     waiting: list[list[Reading]] = []
     unwritten: list[Reading] = []
     for uplink in uplinks:
+        if between is not None:
+            between(house)
         house.commit(uplink)
         waiting.append(uplink)
         while waiting and chance.random() < 0.8:
@@ -172,7 +318,10 @@ def deliver_at_random(
         if chance.random() < 0.03:
             house.restart()
     house.apply([r for u in waiting for r in u] + unwritten)
-    assert house.alarms == expected(rules, readings, devices)
+    if between is not None:
+        house.apply(readings)
+    house.finish()
+    assert house.alarms == expected(house.rules, readings, devices)
     assert all(why.startswith("division by zero") for why in house.engine.failing.values())
     return house
 

@@ -38,6 +38,32 @@ def test_people_are_told_when_the_alarm_comes_on_or_goes_off_as_they_know_it(
     assert decision.why
 
 
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "event"),
+    [
+        (ChangeKind.RAISED, None, ON, Event.RAISED),
+        (ChangeKind.RAISED, None, OVER, Event.RAISED),
+        (ChangeKind.CLEARED, ON, OVER, Event.RETURNED),
+        (ChangeKind.AMENDED, OVER, replace(OVER, cleared_at=T0 + 2 * MINUTE), None),
+        (ChangeKind.RETRACTED, OVER, None, Event.WITHDRAWN),
+    ],
+)
+def test_what_has_to_be_acknowledged_is_told_also_when_it_is_over(
+    kind: ChangeKind, before: Alarm | None, after: Alarm | None, event: Event | None
+) -> None:
+    assert announce(AlarmChange(kind, before, after), also_over=True).event is event
+    assert rule(latching=True).told_when_over
+    assert rule(alarm_class="safety").told_when_over
+    assert not rule().told_when_over
+
+
+def test_what_is_over_says_so() -> None:
+    change = AlarmChange(ChangeKind.RAISED, None, OVER)
+    told = render(change, Event.RAISED, PUMP, rule(latching=True), T0 + 9 * MINUTE)
+    assert (told["notice"], told["cleared_at"]) == ("over", "2026-09-21T14:18:20Z")
+    assert "notice" not in render(AlarmChange(ChangeKind.RAISED, None, ON), Event.RAISED, PUMP, rule(), T0)
+
+
 def test_the_key_is_the_same_for_a_repeat_and_another_for_everything_else() -> None:
     raised = AlarmChange(ChangeKind.RAISED, None, ON)
     others = [

@@ -38,7 +38,7 @@ SITES = {PUMP.identity: PUMP.site}
 
 
 @given(rules_strategy(), readings_strategy(), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_backtest_finds_what_live_wrote_however_it_was_delivered(
     tested: Rule, readings: list[Reading], chance: random.Random
 ) -> None:
@@ -67,7 +67,7 @@ def in_columns(readings: list[Reading]) -> dict[str, Column]:
     st.sampled_from((None, "90s", "4m")),
     readings_strategy(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_in_columns_rules_turn_where_the_engine_turns(
     condition: str, on: str, off: str, deadband: float, validity: str | None, readings: list[Reading]
 ) -> None:

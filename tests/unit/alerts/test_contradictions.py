@@ -84,7 +84,7 @@ _CONDITION = st.recursive(
 
 
 @given(_CONDITION, st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_only_the_impossible_is_told_and_all_of_it(text: str, chance: random.Random) -> None:
     """With units that compare and whole limits, half steps meet every case."""
     condition = parse_condition(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -65,6 +65,18 @@ def test_one_alarm_is_told_at_once_and_its_end_to_who_heard_of_it() -> None:
     assert told(desk.take(announcement("P-1", "returned"), T0 + MINUTE)) == [("returned", "P-1", ("mail",))]
     assert desk.state.cases == {}
     assert desk.take(announcement("P-1", "returned"), T0 + MINUTE) == [], "nobody heard of its beginning"
+
+
+def test_what_was_over_before_it_was_known_is_told_once_and_waits_for_nothing() -> None:
+    desk = Desk(routing(PLAIN.replace("group:", "escalate: [{to: [chief]}], group:")))
+    first = announcement("P-1")
+    over = replace(first, told=first.told | {"notice": "over"})
+    [message] = desk.take(over, T0)
+    assert (message.announcement.told["notice"], message.channels) == ("over", ("mail",))
+    assert desk.state.cases == {}
+    assert desk.due(T0 + HOUR) == []
+    [again] = desk.take(announcement("P-1", at=T0 + HOUR), T0 + HOUR)
+    assert "notice" not in again.announcement.told
 
 
 def test_a_return_is_not_told_where_nobody_wants_it_but_a_withdrawal_is() -> None:

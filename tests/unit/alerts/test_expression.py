@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alerts import physics
 from alerts.closures import calculation, relaxed, strict, why_unknown
 from alerts.expression import Comparison, ConditionError
+from alerts.functions import PHYSICS
 from alerts.grammar import parse_condition
 from alerts.reader import MAX_DEPTH
 
@@ -227,6 +230,47 @@ def test_quantities_are_taken_in_the_unit_of_what_they_are_compared_with() -> No
     assert decide("flow > '1 L/s'", flow=3.7) is True
     assert decide("stroke_time > '1m'", stroke_time=61) is True
     assert decide("temperature > '300 K'", temperature=26) is False
+
+
+PHYSICAL = {
+    "vapour_pressure(temperature)": physics.vapour_pressure(60.0),
+    "head(pressure)": physics.head(4.0),
+    "head(pressure, temperature)": physics.head(4.0, 60.0),
+    "npsh_available(suction_pressure, temperature)": physics.npsh_available(1.2, 60.0),
+    "hydraulic_power(flow, pressure)": physics.hydraulic_power(90.0, 4.0),
+    "pump_head(flow, design.rated_flow, design.rated_head, design.shutoff_head, speed / design.rated_speed)": (
+        physics.pump_head(90.0, 100.0, 40.0, 50.0, 0.5)
+    ),
+    "affinity_flow(flow, speed / design.rated_speed)": physics.affinity_flow(90.0, 0.5),
+    "affinity_head(design.rated_head, speed / design.rated_speed)": physics.affinity_head(40.0, 0.5),
+    "affinity_power(power, speed / design.rated_speed)": physics.affinity_power(12.0, 0.5),
+    "equal_percentage(position, 50)": physics.equal_percentage(35.0, 50.0),
+    "kv_flow(design.kv, pressure - outlet_pressure)": physics.kv_flow(25.0, 3.0),
+    "choked_drop(pressure, temperature, 0.9)": physics.choked_drop(4.0, 60.0, 0.9),
+    "cavitation_index(pressure, outlet_pressure, temperature)": physics.cavitation_index(4.0, 1.0, 60.0),
+    "vibration_limit(design.rated_power, 2, 3)": physics.vibration_limit(11.0, 2.0, 3.0),
+    "vibration_zone(vibration, design.rated_power, 2)": physics.vibration_zone(6.0, 11.0, 2.0),
+}
+MEASURED = {
+    "temperature": 60.0, "pressure": 4.0, "outlet_pressure": 1.0, "suction_pressure": 1.2, "flow": 90.0, "speed": 725.0,
+    "power": 12.0, "position": 35.0, "vibration": 6.0, "design_rated_flow": 100.0, "design_rated_head": 40.0,
+    "design_shutoff_head": 50.0, "design_rated_speed": 1450.0, "design_kv": 25.0, "design_rated_power": 11.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PHYSICAL)
+def test_a_condition_calculates_with_every_helper(text: str) -> None:
+    value = PHYSICAL[text]
+    assert math.isfinite(value)
+    assert value > 0
+    # A helper of nameplate entries alone is no condition: that would name no metric.
+    less, more = (f"{text} > {limit} and flow > 0" for limit in (0.999 * value, 1.001 * value))
+    assert decide(less, **MEASURED) is True
+    assert decide(more, **MEASURED) is False
+
+
+def test_every_helper_is_tried() -> None:
+    assert {text.partition("(")[0] for text in PHYSICAL} == PHYSICS.keys()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.groups import MOST, Scope, compose, judge_group, judged_until
+from alerts.groups import judge_group
 from alerts.rules import Rule
+from alerts.scopes import MOST, Scope, compose, judged_until
 from devices.alarm import ChangeKind
 from devices.model import HOUR, MINUTE, Device, DeviceStatus, Instant, Quality, Reading
 from tests.unit.alerts.plant import PROFILES, T0, House, deliver_at_random, minutes, rule
@@ -74,6 +75,35 @@ def test_the_place_says_who_belongs_together(by: str, groups: int) -> None:
     tested = grouped("max(outlet.flow) > max(inlet.flow)", {n: r | {"several": True} for n, r in ROLES.items()}, by=by)
     scopes, _ = compose([tested], [*PLANT.values(), *elsewhere], PROFILES)
     assert len(scopes) == groups
+
+
+def test_a_neighbourhood_is_an_area_else_a_site_else_a_device_by_itself() -> None:
+    tested = grouped("max(outlet.flow) > 3", {"outlet": ROLES["outlet"]}, by="neighbourhood")
+    places = [("east", "zone 1"), ("east", "zone 1"), ("east", ""), ("east", ""), ("", ""), ("", "")]
+    devices = [
+        replace(OUTLETS[0], identity=f"v-{number}", tag=f"V-{number}", site=site, area=area)
+        for number, (site, area) in enumerate(places)
+    ]
+    scopes, _ = compose([tested], devices, PROFILES)
+    assert [one.identities for one in scopes] == [("v-0", "v-1"), ("v-2", "v-3"), ("v-4",), ("v-5",)]
+
+
+def test_in_a_neighbourhood_of_too_many_each_device_is_judged_by_itself() -> None:
+    tested = grouped("max(outlet.flow) > 3", {"outlet": ROLES["outlet"]}, by="neighbourhood")
+    devices = [replace(OUTLETS[0], identity=f"v-{number:03}", tag=f"V-{number:03}") for number in range(MOST + 1)]
+    scopes, without = compose([tested], devices, PROFILES)
+    assert [one.identities for one in scopes] == [(device.identity,) for device in devices]
+    assert not without
+    (alarm,) = judge_group(scopes[7], [*flow("v-007", [4] * 5), *flow("v-008", [9] * 5)])
+    assert (alarm.device, alarm.value) == ("v-007", 4)
+
+
+def test_where_one_device_is_enough_those_without_the_metric_have_no_part() -> None:
+    silent = [Device(f"ball-{n}", "motorised-ball-valve", tag=f"BV-{n}", **PLACE) for n in range(MOST)]
+    tested = grouped("max(outlet.flow) > 3 and inlet.flow > 1")
+    assert scope(tested, *PLANT.values(), *silent).identities == ("in", "out-1", "out-2")
+    _, without = compose([grouped()], [*PLANT.values(), *silent], PROFILES)
+    assert "more than" in next(iter(without["tested"])), "of a sum each that it lacks is missed"
 
 
 def test_a_device_without_a_place_is_in_no_group() -> None:
@@ -218,6 +248,33 @@ def test_after_its_patience_what_is_missing_is_unknown() -> None:
     assert judge_group(scope(tested), flow("in", [9] * 19)) == []
 
 
+@pytest.mark.parametrize(
+    ("condition", "is_raised"),
+    [
+        ("max(outlet.flow) > 3", True),
+        ("3 < max(outlet.flow)", True),
+        ("min(outlet.flow) < 5", True),
+        ("min(outlet.flow) < 3", False),
+        ("max(outlet.flow) < 5", False),  # the silent one may have more
+        ("min(outlet.flow) > 3", False),
+        ("sum(outlet.flow) > 3", False),
+        ("not max(outlet.flow) > 5", False),  # as max(outlet.flow) <= 5
+        ("not max(outlet.flow) < 3", True),
+        ("not min(outlet.flow) < 3", False),
+        ("not min(outlet.flow) > 5", True),
+    ],
+)
+def test_a_greatest_above_a_limit_does_not_wait_for_the_silent(condition: str, is_raised: bool) -> None:
+    tested = grouped(condition, {"outlet": ROLES["outlet"]}, patience="1m")
+    assert bool(judge_group(scope(tested), flow("out-1", [4] * 5))) is is_raised
+
+
+def test_such_an_alarm_clears_though_one_has_fallen_silent() -> None:
+    tested = grouped("max(outlet.flow) > 3", {"outlet": ROLES["outlet"]}, patience="1m", validity="2m")
+    some = [*flow("out-1", [4, 2, 2, 2, 2, 2, 2]), *flow("out-2", [4])]
+    assert [minutes(alarm) for alarm in judge_group(scope(tested), some)] == [(0, 0, 3)]
+
+
 @given(
     st.dictionaries(st.sampled_from(["inlet", "outlet[1]", "outlet[2]"]), st.integers(0, 10**12), max_size=3),
     st.dictionaries(st.sampled_from(["inlet", "outlet[1]", "outlet[2]"]), st.integers(0, 10**12), max_size=3),
@@ -305,31 +362,37 @@ def group_readings(draw: st.DrawFn) -> list[Reading]:
 
 
 @given(group_rules(), group_readings(), st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_journal_is_a_function_of_the_set_of_readings(
     tested: Rule, readings: list[Reading], chance: random.Random
 ) -> None:
     deliver_at_random([tested, rule("flow > 6", rule="own")], readings, chance, PLANT)
 
 
+def some_group(chance: random.Random) -> tuple[Rule, list[Reading]]:
+    """A random rule on the plant, and readings of its devices, of which some end before others."""
+    tested = grouped(
+        chance.choice(CONDITIONS),
+        on_delay=chance.choice(["0", "1m", "3m"]),
+        off_delay=chance.choice(["0", "2m"]),
+        patience=chance.choice([None, "1m", "7m", "1d"]),
+    )
+    readings = [
+        Reading(device, "flow", T0 + chance.randrange(20) * MINUTE + n * MINUTE, float(chance.randrange(10)))
+        for device in PLANT
+        for n in range(chance.randrange(25))
+    ]
+    known = {(r.device, r.metric, r.measured_at): r for r in readings}
+    return tested, sorted(known.values(), key=lambda r: r.measured_at)
+
+
 @pytest.mark.deliveries
 def test_over_ten_thousand_random_deliveries() -> None:
     for seed in range(10_000):
         chance = random.Random(seed)
-        tested = grouped(
-            chance.choice(CONDITIONS),
-            on_delay=chance.choice(["0", "1m", "3m"]),
-            off_delay=chance.choice(["0", "2m"]),
-            patience=chance.choice([None, "1m", "7m", "1d"]),
-        )
-        readings = [
-            Reading(device, "flow", T0 + chance.randrange(20) * MINUTE + n * MINUTE, float(chance.randrange(10)))
-            for device in PLANT
-            for n in range(chance.randrange(25))
-        ]
-        known = {(r.device, r.metric, r.measured_at): r for r in readings}
+        tested, readings = some_group(chance)
         try:
-            deliver_at_random([tested], sorted(known.values(), key=lambda r: r.measured_at), chance, PLANT)
+            deliver_at_random([tested], readings, chance, PLANT)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {tested.condition}") from error
 

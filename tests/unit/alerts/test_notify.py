@@ -24,6 +24,7 @@ from alerts.notify import Notifier, log_announcement
 from alerts.webhook import Attempt, Outcome, Webhook, signature
 from devices.alarm import Alarm, AlarmChange, ChangeKind, Priority, SuppressionKind
 from devices.model import MINUTE, SECOND, Instant
+from tests.ports import free_port
 from tests.unit.alerts.plant import PUMP, T0, rule
 
 ON = Alarm("tested", PUMP.identity, Priority.MEDIUM, "at 6 mm/s", T0, T0 + MINUTE, None, 6.0)
@@ -43,7 +44,7 @@ class Receiver(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/hook"
 
     def next(self) -> tuple[dict[str, str], dict[str, Any]]:
-        return self.got.get(timeout=10)
+        return self.got.get(timeout=60)
 
     def nothing_more(self) -> bool:
         try:
@@ -94,13 +95,6 @@ def told(change: AlarmChange = RAISED, event: Event = Event.RAISED) -> dict[str,
     return render(change, event, PUMP, rule(), T0 + 2 * MINUTE)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def now() -> Instant:
     return T0 + 2 * MINUTE
 
@@ -146,7 +140,7 @@ def test_what_an_answer_means(receiver: Receiver, status: int, headers: dict[str
 
 
 def test_a_receiver_that_is_down_is_unreachable() -> None:
-    hook = Webhook(f"http://127.0.0.1:{free_port()}/hook", now)
+    hook = Webhook(f"http://127.0.0.1:{free_port(socket.SOCK_STREAM)}/hook", now)
     assert hook.send("k", told()).outcome is Outcome.UNREACHABLE
     hook.close()
 

@@ -53,7 +53,7 @@ odd_rules = st.sampled_from(ODD).map(
 
 
 @given(st.lists(rules_strategy() | odd_rules, min_size=1, max_size=6), readings_strategy())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_it_comes_to_the_same_as_asking_every_rule_at_every_sample(tested: list[Rule], readings: list[Reading]) -> None:
     rules = [one.model_copy(update={"rule": f"r{number}"}) for number, one in enumerate(tested)]
     own = [reading for reading in readings if reading.device == PUMP.identity]

@@ -172,3 +172,41 @@ def test_the_command_line_says_what_holds_where_since_when_and_why(tmp_path: Pat
     assert f"off for site east from {when}: the probe is broken" in told
     table = runner.invoke(app, ["rules", "list", str(tmp_path)], env={"COLUMNS": "400"}).output
     assert f"off for site east since {when}" in table
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("title: !!python/object/apply:os.system [reboot]", "own.yaml:2:8: a YAML tag has no place here"),
+        ("title: !!python/name:os.system", "own.yaml:2:8: a YAML tag has no place here"),
+        ("condition: __import__('os').system('reboot') > 1", "own.yaml:2:12: condition:"),
+        ("condition: flow.__class__ > 1", "own.yaml:2:12: condition:"),
+        ("setpoints: {high: \"open('/etc/passwd')\"}", "own.yaml:2:19: setpoints.high"),
+        ("applies_to: {design: \"eval('1') > 0\"}", "own.yaml:2:22: applies_to.design"),
+        ("deadband: {\"eval('1')\": 1}", "own.yaml:2:11: deadband"),
+        ("message: '{value.__class__}'", "unknown field {value.__class__}"),
+        ("features: [\"eval('1')\"]", "own.yaml:2:11: features"),
+        ("model: ../secret.json", "own.yaml:2:8: a model's file stands beside its rule"),
+        ("model: /etc/passwd", "own.yaml:2:8: a model's file stands beside its rule"),
+        ("model: link.json", "own.yaml:2:8: a model's file stands beside its rule"),
+    ],
+)
+def test_nothing_of_the_machine_can_be_reached_from_a_rule_file(tmp_path: Path, field: str, said: str) -> None:
+    (tmp_path / "secret.json").write_text('{"password": "hunter2"}', "utf-8")
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    (folder / "link.json").symlink_to(tmp_path / "secret.json")
+    lines = [
+        "rule: own",
+        "title: Own",
+        "condition: flow > setpoint.high" if "setpoints" in field else "condition: flow > 1",
+        "message: m",
+        "priority: low",
+        "guidance: {cause: c, consequence: q, corrective_action: a, time_to_respond: 1h}",
+    ]
+    kept = [line for line in lines if not line.startswith(f"{field.partition(':')[0]}:")]
+    (folder / "own.yaml").write_text("\n".join([kept[0], field, *kept[1:]]) + "\n", "utf-8")
+    with pytest.raises(DocumentError) as caught:
+        load_rule_files(folder)
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from typer.testing import CliRunner
 
+from alerts.contact import definitions
 from alerts.engine import judge
 from alerts.rulefiles import load_rules, shipped_rules
 from alerts.rules import Rule
@@ -59,6 +61,13 @@ def test_a_document_holds_one_rule_or_a_list() -> None:
         ("on_delay: 2m", "metric: flow", "r.yaml:5:9: metric: ‘flow’ is not in the condition"),
         ("priority: high", "priority: urgent", "r.yaml:6:11: priority: Input should be 'low', 'medium' or 'high'"),
         ("on_delay: 2m", "severity: 100", "r.yaml:5:11: severity: 100 contradicts the priority ‘high’"),
+        ("priority: high", "priority: high\nseverity: 1001", "r.yaml:7:11: severity: 1001"),
+        ("priority: high", "priority: low\nseverity: 0", "r.yaml:7:11: severity: 0"),
+        ("consequence: q, ", "", "‘consequence’ is missing"),
+        ("corrective_action: a, ", "", "‘corrective_action’ is missing"),
+        (", time_to_respond: 1h", "", "‘time_to_respond’ is missing"),
+        ("on_delay: 2m", "latching: sometimes", "r.yaml:5:11: latching: "),
+        ("on_delay: 2m", "alarm_class: unknown", "r.yaml:5:14: alarm_class: Input should be 'safety'"),
         ("rule: hot", "rule: Hot Pump", "r.yaml:1:7: rule: String should match pattern"),
         ("title: Hot\n", "", "r.yaml:1:1: ‘title’ is missing"),
         ("{limit}", "{limt}", "unknown field {limt}, did you mean ‘limit’?"),
@@ -140,6 +149,54 @@ def test_every_shipped_limit_has_a_deadband_so_that_noise_does_not_make_it_chatt
         leading = one.parsed.leading
         # Windows of hours do not chatter.
         assert one.deadbands or leading is None or one.parsed.features, one.rule
+
+
+ASKED_FOR = {
+    "travel deviation": ["valve-travel-deviation"],
+    "stroke time": ["valve-stroke-time-long"],
+    "stiction": ["valve-stiction"],
+    "breakaway torque": ["valve-breakaway-torque-high"],
+    "seat passing": ["valve-seat-passing"],
+    "cycle count": ["valve-cycles-excessive"],
+    "cavitation index": ["valve-cavitation"],
+    "dry run": ["pump-dry-run"],
+    "dead-head": ["pump-dead-head"],
+    "minimum flow": ["pump-flow-below-minimum"],
+    "preferred operating region": ["pump-outside-preferred-region"],
+    "efficiency loss": ["pump-efficiency-low"],
+    "NPSH margin": ["npsh-margin-low"],
+    "vibration zones": ["pump-vibration-high", "pump-vibration-danger"],
+    "bearing temperature": ["bearing-temperature-high", "bearing-temperature-danger"],
+    "motor overload": ["motor-overload"],
+    "check-valve failure": ["check-valve-failure"],
+    "pressure high, low, transient": ["pressure-high", "pressure-low", "pressure-transient"],
+    "leak by night flow and by balance": ["night-flow-high", "zone-balance-loss"],
+    "tamper": ["enclosure-open", "magnetic-tamper"],
+    "frozen sensor": ["pressure-sensor-frozen", "flow-sensor-frozen"],
+    "noisy sensor": ["pressure-sensor-noisy", "flow-sensor-noisy"],
+    "drifting sensor": ["flow-sensor-drift"],
+    "clock fault": ["clock-wrong"],
+    "battery forecast": ["battery-forecast"],
+    "coverage loss": ["coverage-lost"],
+    "silence of an instrument": ["sensor-silent"],
+}
+"""What pumps, valves and their telemetry suffer from, and what calls then."""
+
+
+def test_there_is_a_rule_for_everything_that_pumps_and_valves_suffer_from() -> None:
+    for trouble, names in ASKED_FOR.items():
+        assert set(names) <= SHIPPED.keys(), trouble
+    # Silence of a device is told by when it is heard of, not by a rule.
+    assert {one.rule for one in definitions()} >= {
+        "device-silent", "device-out-of-coverage", "device-flat-battery",
+    }  # fmt: skip
+
+
+def test_every_threshold_of_a_shipped_rule_is_a_parameter() -> None:
+    """But for the states that a device tells, and for qualities."""
+    for one in SHIPPED.values():
+        if not one.setpoints:
+            assert re.fullmatch(r"[a-z_]+( == 1)?|quality\([a-z_]+\) == bad", one.condition), one.rule
 
 
 HEALTHY_PUMP = {

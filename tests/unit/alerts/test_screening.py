@@ -61,7 +61,7 @@ def test_what_can_be_is_told_by_the_ranges(condition: str, possible: bool) -> No
 
 
 @given(rules_strategy(), readings_strategy())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_where_it_says_no_the_engine_finds_nothing(tested: Rule, readings: list[Reading]) -> None:
     own = [reading for reading in readings if reading.device == PUMP.identity]
     if not can_call(tested, PUMP, ranges_of(own)):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.window_columns import KINDS_IN_COLUMNS, windowed
-from alerts.windows import KINDS, Room, Window, empty_room, lay_out
+from alerts.window_kinds import KINDS, Room
+from alerts.windows import Window, empty_room, lay_out
 from devices.model import DAY, HOUR, MINUTE, SECOND, Instant
 from tests.unit.alerts.plant import T0
 
@@ -120,16 +121,21 @@ def test_only_what_is_inside_counts(kind: str, gaps: list[int], after: int) -> N
     assert window.value(whole, end) == window.value(late, end)
 
 
-@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.grow or kind.both])
-@given(values=st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=30), seconds=st.integers(1, 200))
-def test_the_fast_ways_are_the_plain_ones(kind: str, values: list[float], seconds: int) -> None:
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.grow or kind.total])
+@given(
+    readings=st.lists(
+        st.tuples(st.floats(-1e9, 1e9), st.integers(1, 90) | st.integers(60, 700)), min_size=2, max_size=40
+    )
+)
+def test_the_fast_ways_are_the_plain_ones(kind: str, readings: list[tuple[float, int]]) -> None:
     fast = Window(kind, 10 * MINUTE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(KINDS, kind, KINDS[kind]._replace(grow=None, both=None))
+        patch.setitem(KINDS, kind, KINDS[kind]._replace(grow=None, both=None, start=None, total=None))
         plain = Window(kind, 10 * MINUTE)
     one, other = empty_room([fast]), empty_room([plain])
-    for number, value in enumerate(values):
-        at = T0 + number * seconds * SECOND
+    at = T0
+    for value, gap in readings:
+        at += gap * SECOND
         fast.add(one, at, value)
         plain.add(other, at, value)
         assert one.tobytes() == other.tobytes()

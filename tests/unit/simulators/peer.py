@@ -11,6 +11,7 @@ from devices.decode import decode
 from devices.model import SECOND, ContentFormat, Instant, Transport, Uplink
 
 CHANGED, UNAVAILABLE, FORBIDDEN, UNPROCESSABLE = 0x44, 0xA3, 0x83, 0x96
+CONTINUE, INCOMPLETE = 0x5F, 0x88
 NOW = 1_900_000_000 * SECOND
 
 
@@ -23,6 +24,9 @@ class Request(NamedTuple):
     path: tuple[str, ...]
     content_format: int
     payload: bytes
+    block: int | None = None
+    """The number of the block that it is, where it is one (Block1)."""
+    more: bool = False
 
 
 def read(datagram: bytes, port: int) -> Request:
@@ -31,10 +35,13 @@ def read(datagram: bytes, port: int) -> Request:
     assert datagram[1] == 2, "POST"
     at = 4 + (datagram[0] & 15)
     number, path, content_format = 0, [], -1
+    block, more = None, False
     while datagram[at] != 0xFF:
         delta, length = divmod(datagram[at], 16)
         at += 1
-        assert delta < 13, "no option of ours is that far away"
+        assert delta < 14, "no option of ours is that far away"
+        if delta == 13:
+            delta, at = 13 + datagram[at], at + 1
         if length == 13:
             length, at = 13 + datagram[at], at + 1
         number += delta
@@ -43,8 +50,11 @@ def read(datagram: bytes, port: int) -> Request:
             path.append(value.decode())
         elif number == 12:
             content_format = int.from_bytes(value)
+        elif number == 27:
+            block, more = int.from_bytes(value) >> 4, bool(int.from_bytes(value) & 8)
     token = datagram[4 : 4 + (datagram[0] & 15)]
-    return Request(port, int.from_bytes(datagram[2:4]), token, tuple(path), content_format, datagram[at + 1 :])
+    mid, payload = int.from_bytes(datagram[2:4]), datagram[at + 1 :]
+    return Request(port, mid, token, tuple(path), content_format, payload, block, more)
 
 
 Manners = Callable[["Peer", Request], None]

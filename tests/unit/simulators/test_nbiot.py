@@ -75,6 +75,16 @@ def test_a_full_memory_drops_its_oldest() -> None:
     assert [one.sequence for one in memory.keep(uplink(4, octets=1000))] == [3], "but it takes one that is too large"
 
 
+def test_what_the_modem_has_is_not_dropped_until_it_was_sent_in_vain() -> None:
+    memory = Memory(250, keeps=False)
+    first = uplink(1)
+    assert memory.keep(first) == memory.keep(uplink(2)) == []
+    memory.lend(first)
+    assert [one.sequence for one in memory.keep(uplink(3))] == [2], "the oldest that is not on its way"
+    memory.in_vain(first)
+    assert [one.sequence for one in memory.keep(uplink(4))] == [1]
+
+
 def test_what_does_not_outlive_a_reboot_is_lost_by_it() -> None:
     for keeps, lost in ((True, []), (False, [1, 2])):
         memory = Memory(10_000, keeps=keeps)

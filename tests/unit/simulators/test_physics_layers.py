@@ -1,4 +1,4 @@
-"""Cavitation, water hammer and vibration, against an independent library and closed forms."""
+"""Cavitation, water hammer, vibration, motor and stem, against an independent library and closed forms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fluids.fittings import Kv_to_K
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulators.actuator import stem_torque
 from simulators.cavitation import (
     ATMOSPHERE,
     cavitation_index,
@@ -19,6 +20,7 @@ from simulators.cavitation import (
     vapour_pressure,
 )
 from simulators.curves import loss_coefficient
+from simulators.machine import VOLTAGE, electrical_power, motor_current
 from simulators.vibration import outer_race, rms, spectrum
 from simulators.water_hammer import DUCTILE_IRON, PVC, STEEL, surge, surge_of_closure, wave_speed
 
@@ -110,3 +112,31 @@ def test_the_rms_of_a_spectrum_is_that_of_its_time_signal(severity: float, speed
         float(line.amplitude[0]) * np.sin(2 * np.pi * float(line.frequency[0]) * t + i) for i, line in enumerate(lines)
     )
     assert float(rms(lines)[0]) == pytest.approx(float(np.sqrt(np.mean(np.square(signal)))), rel=1e-6)
+
+
+def test_a_motors_current_is_active_and_magnetising_at_right_angles() -> None:
+    rated = 55.0
+    volts = np.full(3, VOLTAGE)
+    power = electrical_power(np.array([0.0, rated / 2, rated]), rated)
+    assert power[0] > 0, "iron and friction losses stay"
+    idle, half, full = motor_current(power, volts, rated)
+    nameplate = rated * 1e3 / (np.sqrt(3.0) * VOLTAGE * 0.86 * 0.94)
+    assert full == pytest.approx(nameplate, rel=0.1)
+    assert 0.3 * nameplate < idle < 0.4 * nameplate, "what a motor without load still draws"
+    assert half > full / 2, "the magnetising part does not halve"
+    active = power * 1e3 / (np.sqrt(3.0) * VOLTAGE)
+    assert np.sqrt(np.array([idle, half, full]) ** 2 - active**2) == pytest.approx(
+        np.full(3, 0.35 * nameplate), rel=0.01
+    )
+
+
+def test_a_stem_that_does_not_follow_is_pressed_and_a_tight_packing_rubs() -> None:
+    def torque(position: float, drop: float, friction: float) -> float:
+        each = (np.array([[value]]) for value in (position, 50.0, drop, 100.0, friction))
+        return float(stem_torque(*each)[0, 0])
+
+    free = torque(50.0, 0.0, 1.0)
+    assert torque(50.0, 5.0, 1.0) > free, "the drop pushes the plug"
+    assert torque(50.0, 0.0, 2.0) == pytest.approx(2 * free)
+    stuck = [torque(50.0 - behind, 0.0, 2.0) for behind in (0.0, 2.5, 5.0, 20.0)]
+    assert stuck[0] < stuck[1] < stuck[2] == stuck[3], "up to what the actuator has"

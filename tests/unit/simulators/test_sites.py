@@ -12,7 +12,8 @@ pytest.importorskip("epanet", reason="owa-epanet has no wheel for this Python")
 
 from devices.document import DocumentError
 from devices.model import DAY, HOUR, MINUTE, Instant, instant
-from simulators.catalogue import CATALOGUE, Injection
+from simulators.catalogue import CATALOGUE
+from simulators.injection import Injection
 from simulators.noise import Floats
 from simulators.observation import Observation
 from simulators.sensors import canonical
@@ -156,6 +157,40 @@ def test_every_fault_has_its_signature_and_none_before_it(fault: str) -> None:
         before = old.times < since
         for each, values in metrics.items():
             np.testing.assert_array_equal(values[before], new.values[device][each][before])
+
+
+@pytest.mark.parametrize("fault", CATALOGUE)
+def test_every_fault_writes_what_where_from_until_and_how_much(fault: str) -> None:
+    name, target, *_ = SIGNATURES[fault]
+    since = START + HOUR
+    truth = truth_of_site(load_site(name), 5, [Injection(fault, target, since, since + HOUR, 0.7)], START, since + HOUR)
+    assert truth.faults
+    assert {(line.fault, line.begins, line.ends, line.severity) for line in truth.faults} == {
+        (fault, since, since + HOUR, 0.7)
+    }
+    assert len({line.event for line in truth.faults}) == 1
+    assert truth.watched is not None
+    assert {line.device for line in truth.faults} <= set(truth.watched.devices)
+    own = target.split("/")[0]
+    if own in {one.tag for one in load_site(name).mounted}:
+        assert load_site(name).identity(own, 5) in {line.device for line in truth.faults}
+
+
+def test_the_catalogue_has_every_fault_of_damadics() -> None:
+    numbers = {entry.source.split(",")[0].removeprefix("DAMADICS ") for entry in CATALOGUE.values()}
+    assert {f"f{number}" for number in range(1, 20)} <= numbers
+
+
+def test_wear_grows_over_months() -> None:
+    """A bearing that is worn out in four months, an hour of each month."""
+    worn = Injection("bearing-wear", "PS-P1", START, START + 130 * DAY, growth=120 * DAY)
+    means = []
+    for month in range(5):
+        since = START + month * 30 * DAY + 8 * HOUR
+        seen = observe_site(STATION, 5, [worn], since, since + HOUR)
+        means.append(float(np.mean(canonical("vibration", seen.values["PS-P1"]["vibration"]))))
+    assert means == sorted(means)
+    assert means[-1] > means[0] + 3.0, "mm/s"
 
 
 def test_a_loggers_extremes_tell_the_whole_surge_that_its_samples_miss() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import signal
@@ -13,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.codecs.senml import encode_cbor, encode_json
+from devices.codecs.sparkplug_schema import Payload
 from devices.decode import decode
 from devices.model import DAY, SECOND, Codec, ContentFormat, Device, Measurement, Transport, Uplink
 from simulators.recording import ReplayError
+from simulators.replay_sender import Way
 from simulators.rewriting import masked, pseudonyms, rewrite
+from simulators.sparkplug_lives import Lives, Place, is_echo, place_of
 from simulators.uplink_recording import (
     Contents,
     Recorder,
@@ -25,7 +29,8 @@ from simulators.uplink_recording import (
     read_recording,
     survey,
 )
-from simulators.uplink_replay import Changes, parse_names
+from simulators.uplink_replay import Changes, Resent, parse_names, replay_recording
+from tests.unit.simulators.peer import CHANGED, CONTINUE, INCOMPLETE, Manners, Peer, Request, serving
 
 AT = 1_790_000_000 * SECOND
 PUMP = "urn:dev:imei:867000000000017"
@@ -191,6 +196,47 @@ def test_pseudonyms_are_of_one_key_and_hide_the_name_everywhere() -> None:
     assert len(hidden.payload) == len(broken.payload)
 
 
+def test_an_edge_nodes_pseudonym_keeps_its_devices_behind_it_and_its_topic_tells_no_name() -> None:
+    names = pseudonyms(b"key")
+    node, device = names("spBv1.0:North:RTU-7"), names("spBv1.0:North:RTU-7:P-101")
+    assert device.startswith(node + ":")
+    assert not {"North", "RTU-7", "P-101"} & set(device.split(":"))
+    assert names("spBv1.0:South:RTU-7").split(":")[2] != node.split(":")[2], "the same name elsewhere is another one"
+    payload = Payload(timestamp=AT // 1000, seq=3)
+    payload.metrics.add(name=b"pressure", datatype=10, double_value=4.0, timestamp=AT // 1000)
+    was = Uplink(
+        Transport.MQTT, payload.SerializeToString(), AT, "spBv1.0:North:RTU-7:P-101",
+        source="spBv1.0/North/DDATA/RTU-7/P-101", codec=Codec.SPARKPLUG,
+    )  # fmt: skip
+    now, whole = rewrite(was, names, DAY)
+    assert whole
+    place = place_of(now)
+    assert place is not None
+    assert now.source == place.topic == "/".join(["spBv1.0", device.split(":")[1], "DDATA", *device.split(":")[2:]])
+    moved = Payload.FromString(now.payload)
+    assert (moved.timestamp, moved.metrics[0].timestamp) == ((AT + DAY) // 1000, (AT + DAY) // 1000)
+
+
+def test_only_what_has_its_birth_before_it_is_part_of_a_life() -> None:
+    lives = Lives()
+
+    def takes(kind: str, device: str | None = None) -> bool:
+        return lives.take(Place("North", "RTU-7", device, kind), uplink())
+
+    assert not takes("DDATA", "P"), "the recording began after its birth"
+    assert not takes("DBIRTH", "P"), "a device's birth needs its node's"
+    assert takes("NBIRTH")
+    assert not takes("DDATA", "P")
+    assert takes("DBIRTH", "P")
+    assert takes("DDATA", "P")
+    assert takes("DDEATH", "P")
+    assert not takes("DDATA", "P")
+    assert takes("NDATA")
+    assert takes("NDEATH")
+    assert not takes("NDATA")
+    assert is_echo(Place("North", "RTU-7", "P", "NDEATH")), "the host's own word about a device"
+
+
 def test_gateways_names_are_replaced_in_their_json() -> None:
     rename = {"P-1": "Q-1", "G": "H"}.__getitem__
     thingsboard = Uplink(
@@ -215,3 +261,43 @@ def test_names_are_mapped_by_lines_and_patterns() -> None:
         parse_names(["a = b", "c"], "map.txt")
     with pytest.raises(ReplayError, match="one \\* on both sides"):
         parse_names(["a* = b"], "map.txt")
+
+
+def resent(tmp_path: Path, payload: bytes, manners: Manners) -> tuple[Resent, Peer]:
+    """Replay one uplink by CoAP to a peer of this test's own."""
+    recorder = Recorder(tmp_path / "a.hwrec", {})
+    recorder.uplinks([uplink(payload=payload)])
+    recorder.close()
+
+    async def main() -> tuple[Resent, Peer]:
+        async with serving(manners) as peer:
+            way = Way(coap=("127.0.0.1", peer.port))
+            done = await replay_recording(tmp_path / "a.hwrec", way, tmp_path / "checkpoint.json", Changes())
+            return done, peer
+
+    return asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_a_gateway_that_has_always_forgotten_the_blocks_before_is_asked_six_times(tmp_path: Path) -> None:
+    """4.08 says that a transfer has to begin anew, and so it does, but not for ever."""
+    done, peer = resent(
+        tmp_path, bytes(2500), lambda peer, request: peer.piggyback(request, INCOMPLETE, payload=b"which blocks?")
+    )
+    assert [request.block for request in peer.requests] == [0] * 6, "a transfer ends with the first refusal"
+    assert (done.complete, done.rejected_uplinks) == (True, 1)
+    assert "which blocks?" in done.rejections[0]
+
+
+def test_a_transfer_that_is_begun_anew_for_the_fifth_time_may_succeed(tmp_path: Path) -> None:
+    begun = 0
+
+    def manners(peer: Peer, request: Request) -> None:
+        nonlocal begun
+        begun += request.block == 0
+        last = CHANGED if begun == 6 else INCOMPLETE
+        peer.piggyback(request, CONTINUE if request.more else last)
+
+    done, peer = resent(tmp_path, payload := bytes(range(250)) * 10, manners)
+    assert [request.block for request in peer.requests] == [0, 1, 2] * 6
+    assert b"".join(request.payload for request in peer.requests[-3:]) == payload
+    assert (done.complete, done.rejected_uplinks) == (True, 0)

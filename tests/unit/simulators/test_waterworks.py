@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert one.values["P-101"]["flow"].tobytes() != other.values["P-101"]["flow"].tobytes()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(begin=st.integers(0, 40 * 60), minutes=st.integers(1, 300))
 def test_a_sample_is_the_same_whatever_range_it_is_asked_for_in(begin: int, minutes: int) -> None:
     works = build(7, 2, 2, sites=1).works
@@ -72,7 +72,7 @@ def test_a_plant_without_assets_is_refused() -> None:
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_identities_are_distinct_imeis_with_a_valid_check_digit(seed: int) -> None:
     profiles = shipped_profiles()
     assets = build(seed, 5, 5).assets
