@@ -23,8 +23,8 @@ SELECT count(*) FILTER (WHERE c.state = 'heard') AS "Heard",
        count(*) FILTER (WHERE c.state = 'out_of_coverage') AS "Out of coverage",
        count(*) FILTER (WHERE c.state = 'flat_battery') AS "Flat battery",
        count(*) FILTER (WHERE c.state = 'silent') AS "Silent",
-       count(*) FILTER (WHERE c.state IS NULL) AS "Never heard"
-FROM device d LEFT JOIN contact c ON c.device_id = d.device_id
+       count(*) FILTER (WHERE c.state = 'never_heard') AS "Never heard"
+FROM device d JOIN contact_state c ON c.device_id = d.device_id
 WHERE {_HERE}
 """
 
@@ -145,7 +145,7 @@ SELECT {_MODEL} AS "Model", count(*) AS "Devices",
                 THEN now() + LEAST(-w.battery / s.a_day, 7300) * interval '1 day' END) AS "First flat on",
        percentile_cont(0.5) WITHIN GROUP (ORDER BY w.rsrp) AS "Signal, median",
        (100.0 * count(*) FILTER (WHERE c.state IN ('heard', 'asleep')) / count(*))::double precision AS "Heard"
-FROM device d LEFT JOIN slopes s ON s.device_id = d.device_id LEFT JOIN contact c ON c.device_id = d.device_id
+FROM device d LEFT JOIN slopes s ON s.device_id = d.device_id JOIN contact_state c ON c.device_id = d.device_id
 CROSS JOIN LATERAL ({_WORDS}) w
 WHERE {_HERE}
 GROUP BY 1
@@ -164,7 +164,7 @@ SELECT COALESCE((w.cell_id::bigint >> 8)::text || '-' || (w.cell_id::bigint & 25
        percentile_cont(0.5) WITHIN GROUP (ORDER BY s.a_day * 30) FILTER (WHERE s.days >= 7) AS "A month",
        min(CASE WHEN s.days >= 7 AND s.a_day < -0.001
                 THEN now() + LEAST(-w.battery / s.a_day, 7300) * interval '1 day' END) AS "First flat on"
-FROM device d LEFT JOIN slopes s ON s.device_id = d.device_id LEFT JOIN contact c ON c.device_id = d.device_id
+FROM device d LEFT JOIN slopes s ON s.device_id = d.device_id JOIN contact_state c ON c.device_id = d.device_id
 CROSS JOIN LATERAL ({_WORDS}) w
 WHERE {_HERE}
 GROUP BY w.cell_id

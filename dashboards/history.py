@@ -112,8 +112,8 @@ def nameplate(columns: Mapping[str, str]) -> str:
     return f"""
 SELECT {TAG} AS "Tag", {SITE} AS "Site", {AREA} AS "Area", d.manufacturer AS "Manufacturer", d.model AS "Model",
        d.serial AS "Serial"{numbers},
-       replace(COALESCE(c.state, 'never_heard'), '_', ' ') AS "Contact", d.identity AS "Device"
-FROM device d LEFT JOIN contact c ON c.device_id = d.device_id
+       replace(c.state, '_', ' ') AS "Contact", d.identity AS "Device"
+FROM device d JOIN contact_state c ON c.device_id = d.device_id
 WHERE d.device_id = {ASSET}
 """
 

@@ -26,7 +26,7 @@ from dashboards.panels import (
     place,
     points,
 )
-from dashboards.query import FLOW_UNIT, PRESSURE_UNIT, Query
+from dashboards.query import BEARING_NORMAL, BEARING_SAFE, FLOW_UNIT, PRESSURE_UNIT, Query
 
 UID = "headworks-pump"
 _NOTHING = "No good readings in this time range."
@@ -81,7 +81,9 @@ def _now() -> list[Builder[Panel]]:
         .override_by_name(
             "Vibration", [*in_unit("suffix: mm/s", 1), *coloured(((None, PALE), (5.1, LOOK), (8.5, ACT)))]
         )
-        .override_by_name("Bearing", [*in_unit("celsius", 0), *coloured(((None, PALE), (71, LOOK), (82, ACT)))])
+        .override_by_name(
+            "Bearing", [*in_unit("celsius", 0), *coloured(((None, PALE), (BEARING_NORMAL, LOOK), (BEARING_SAFE, ACT)))]
+        )
         .override_by_name("As of", in_unit("dateTimeFromNow")),
         alarms(3, (0, 7, 24, 6)),
     ]
@@ -175,8 +177,9 @@ def _condition() -> list[Builder[Panel]]:
             10,
             (0, 40, 12, 8),
             "Temperatures",
-            "Bearing metal, motor winding and medium, as far as they are reported. Normal: bearing up to 71 °C, steady "
-            "two hours after a start. To do: above 82 °C change over to the stand-by pump and check the lubrication.",
+            "Bearing metal, motor winding and medium, as far as they are reported. Normal: bearing up to "
+            f"{BEARING_NORMAL} °C, steady two hours after a start. To do: above {BEARING_SAFE} °C change over to the "
+            "stand-by pump and check the lubrication.",
             Query(sql.TEMPERATURES, "time_series"),
             nothing=_NOTHING,
         ).override_by_name("Bearing alarm", limit_line(ACT)),

@@ -8,7 +8,7 @@ S608 is off for this file: what is put together here are fragments of our own; v
 from __future__ import annotations
 
 from dashboards.history import design, history, latest, limit, nameplate, pivoted, series
-from dashboards.query import ASSET
+from dashboards.query import ASSET, BEARING_SAFE
 from dashboards.query import FLOW as SHOWN_FLOW
 
 NAMEPLATE = nameplate(
@@ -112,7 +112,7 @@ TEMPERATURES = series(
         "motor_temperature": "Winding",
         "temperature": "Medium",
     },
-    limit("Bearing alarm", "82"),
+    limit("Bearing alarm", str(BEARING_SAFE)),
 )
 
 PRESSURES = series(

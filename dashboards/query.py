@@ -60,6 +60,10 @@ FACTORS = {
 }
 """By metric, what to multiply a stored value by to show it; every other metric is shown as it is stored."""
 
+BEARING_NORMAL, BEARING_SAFE = 71, 82
+"""°C of a bearing up to which it is as it should be, and up to which it takes no harm, by makers' manuals; the shipped
+rule `bearing-temperature-high` calls above the second. API 610 limits the metal to 93 °C."""
+
 ASSET_COLUMNS = """d.device_id::text AS "Asset", d.identity AS "Device",
        CASE d.kind WHEN 'meter' THEN 'site' ELSE d.kind END AS "Board\""""
 """What the links of a row that is about one asset need: its number, its identity for the console, and the dashboard

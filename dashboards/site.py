@@ -30,7 +30,7 @@ from dashboards.panels import (
     wide,
     words,
 )
-from dashboards.query import FLOW_UNIT, PRESSURE_UNIT, Query
+from dashboards.query import BEARING_NORMAL, BEARING_SAFE, FLOW_UNIT, PRESSURE_UNIT, Query
 
 UID = SITE_UID
 _NOTHING = "No good readings of such assets in this time range."
@@ -96,7 +96,7 @@ def _assets() -> list[Builder[Panel]]:
                 (0, 4, 24, 9),
                 "Pumps",
                 "Each pump with its newest values, the worst alarm first. Normal: no priority, zone A or B (up to 5.1 "
-                "mm/s), bearing up to 71 °C. To do: click the tag of what stands out.",
+                f"mm/s), bearing up to {BEARING_NORMAL} °C. To do: click the tag of what stands out.",
                 Query(sql.PUMPS),
                 nothing="This site has no active pump.",
             )
@@ -109,7 +109,9 @@ def _assets() -> list[Builder[Panel]]:
             .override_by_name(
                 "Vibration", [*in_unit("suffix: mm/s", 1), *gauge(((None, GREY), (5.1, LOOK), (8.5, ACT)), 0, 12)]
             )
-            .override_by_name("Bearing", [*in_unit("celsius", 0), *badge(((None, GREY), (71, LOOK), (82, ACT)))])
+            .override_by_name(
+                "Bearing", [*in_unit("celsius", 0), *badge(((None, GREY), (BEARING_NORMAL, LOOK), (BEARING_SAFE, ACT)))]
+            )
             .override_by_name("Contact", words(CONTACT)),
             "${site}",
         ),

@@ -28,8 +28,8 @@ CONTACT = f"""
 SELECT count(*) FILTER (WHERE c.state IN ('heard', 'asleep')) AS "Heard",
        count(*) FILTER (WHERE c.state = 'late') AS "Late",
        count(*) FILTER (WHERE c.state IN ('cut_off', 'flat_battery', 'out_of_coverage', 'silent')) AS "Silent",
-       count(*) FILTER (WHERE c.state IS NULL) AS "Never heard"
-FROM device d LEFT JOIN contact c ON c.device_id = d.device_id
+       count(*) FILTER (WHERE c.state = 'never_heard') AS "Never heard"
+FROM device d JOIN contact_state c ON c.device_id = d.device_id
 WHERE {_HERE}
 """
 
@@ -60,9 +60,8 @@ _ORDER = "CASE w.worst WHEN 'high' THEN 0 WHEN 'medium' THEN 1 WHEN 'low' THEN 2
 PUMPS = f"""
 SELECT {TAG} AS "Tag", {AREA} AS "Area", w.worst AS "Priority", n.running AS "Running", n.flow AS "Flow",
        n.suction_pressure AS "Suction", n.pressure AS "Discharge", n.power AS "Power", n.vibration AS "Vibration",
-       n.bearing_temperature AS "Bearing", replace(COALESCE(c.state, 'never_heard'), '_', ' ') AS "Contact",
-       {ASSET_COLUMNS}
-FROM device d LEFT JOIN contact c ON c.device_id = d.device_id
+       n.bearing_temperature AS "Bearing", replace(c.state, '_', ' ') AS "Contact", {ASSET_COLUMNS}
+FROM device d JOIN contact_state c ON c.device_id = d.device_id
 CROSS JOIN LATERAL ({_newest("running", "flow", "suction_pressure", "pressure", "power", "vibration", "bearing_temperature")}) n
 CROSS JOIN LATERAL ({_ALARMS}) w
 WHERE d.kind = 'pump' AND {_HERE}
@@ -73,9 +72,8 @@ LIMIT 500
 VALVES = f"""
 SELECT {TAG} AS "Tag", {AREA} AS "Area", w.worst AS "Priority", n.position AS "Position",
        n.position_command AS "Command", n.flow AS "Flow", n.pressure AS "Inlet", n.outlet_pressure AS "Outlet",
-       n.torque AS "Torque", replace(COALESCE(c.state, 'never_heard'), '_', ' ') AS "Contact",
-       {ASSET_COLUMNS}
-FROM device d LEFT JOIN contact c ON c.device_id = d.device_id
+       n.torque AS "Torque", replace(c.state, '_', ' ') AS "Contact", {ASSET_COLUMNS}
+FROM device d JOIN contact_state c ON c.device_id = d.device_id
 CROSS JOIN LATERAL ({_newest("position", "position_command", "flow", "pressure", "outlet_pressure", "torque")}) n
 CROSS JOIN LATERAL ({_ALARMS}) w
 WHERE d.kind = 'valve' AND {_HERE}

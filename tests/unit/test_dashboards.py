@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from alerts.rulefiles import shipped_rules
 from dashboards import panels
 from dashboards.__main__ import files, main
 from dashboards.macros import macro_calls, variable_uses
-from dashboards.query import DATA_SOURCE, PLUGIN
+from dashboards.query import BEARING_SAFE, DATA_SOURCE, PLUGIN
 from devices.metrics import CATALOGUE
 
 FILES = files()
@@ -33,6 +34,11 @@ def _queries() -> list[Any]:
 
 
 QUERIES = _queries()
+
+
+def test_the_limit_that_is_drawn_for_a_bearing_is_the_one_above_which_the_shipped_rule_calls() -> None:
+    [rule] = [one for one in shipped_rules() if one.rule == "bearing-temperature-high"]
+    assert rule.setpoints["high"].value == f"{BEARING_SAFE} Cel"
 
 
 def test_building_twice_gives_the_same_text() -> None:
