@@ -191,17 +191,15 @@ class LiveEngine:
 
     def _judge_contact(self, now: float) -> None:
         """In a thread beside this one: with a hundred thousand devices it takes seconds, for which no alarm waits."""
-        if self._closing:
-            return
         if self._contact is not None:
-            if not self._contact.done():
+            if not self._contact.done() or self._contact.cancelled():
                 return
             found, self._contact = self._contact, None
             self._contact_pause = max(CONTACT_SECONDS, CONTACT_SHARE * (now - self._contact_at))
             self._feeder.unwritten.extend(found.result())
             self._write()
         # Only on a journal that has everything: what is not written yet would be found lacking again.
-        elif now - self._contact_at >= self._contact_pause and not self._feeder.unwritten:
+        elif not self._closing and now - self._contact_at >= self._contact_pause and not self._feeder.unwritten:
             self._contact_at = now
             self._contact = self._beside.submit(self._ports.contact)
 

@@ -133,7 +133,8 @@ def database_url(postgres_url: str, template: str) -> Iterator[str]:
     """A freshly migrated, empty database of this test's own."""
     name = f"headworks_test_{os.getpid()}_{next(_number)}"
     with psycopg.connect(postgres_url, autocommit=True) as server:
-        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+        # Copied as files: without fsync that takes half of the time that copying by the log does.
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'.encode())
     yield make_conninfo(postgres_url, dbname=name)
     with psycopg.connect(postgres_url, autocommit=True) as server:
         server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())

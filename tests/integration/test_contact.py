@@ -24,6 +24,7 @@ from storage import contact, journal
 from storage.database import Connection, connect
 from storage.registry import register, retire
 from storage.writer import Writer
+from tests.integration.test_gateways import eventually
 from tests.integration.test_quarantine import as_url
 
 T0 = 1_790_000_000 * SECOND
@@ -189,8 +190,8 @@ def test_the_live_engine_writes_what_is_judged(
     monkeypatch.setattr(clock, "now", lambda: T0 + 22 * MINUTE)
     engine = LiveEngine(Engine([], PROFILES), ports, Notifier([], clock.now, lambda _rule, _device: None), monotonic)
     engine.start()
-    assert engine.wait_idle(60)
-    engine.close(5)
+    eventually(lambda: bool(journal.all_occurrences(connection)), "an alarm")  # in a thread of its own
+    engine.close(60)
     session.close()
     assert [one.device for one in journal.all_occurrences(connection)] == [PUMPS[0].identity]
     shown = connection.execute("SELECT title FROM alarm JOIN alarm_rule USING (rule)").fetchall()

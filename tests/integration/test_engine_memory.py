@@ -85,7 +85,7 @@ class Engines:
         object.__setattr__(ports, "past", counted)
         engine = LiveEngine(Engine(RULES, PROFILES), ports, Silent(), time.monotonic)
         engine.start()
-        assert engine.wait_idle(20)
+        assert engine.wait_idle(60)
         engine.close(10)
         session.close()
         lookup.close()
