@@ -28,8 +28,8 @@ peers: setup  ## client libraries of others, each in a folder of its own, for th
 large-peers: setup  ## WNTR (430 MB), for the cross-check of the hydraulics
 	@$(BIN)/python -m tests.peers large
 
-test: services peers  ## every test, on a real TimescaleDB and a real broker; two files at a time
-	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+test: services peers  ## every test, on a real TimescaleDB and a real broker; four files at a time, as much is waiting
+	@HEADWORKS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -n 4 --dist loadfile
 
 test-unit: setup  ## only the pure tests, in seconds
 	@$(BIN)/python -m pytest tests/unit
