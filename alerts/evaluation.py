@@ -24,6 +24,7 @@ from alerts.expression import Feature
 from alerts.quick import Check, Layout, check
 from alerts.rules import Rule
 from alerts.setpoints import Override
+from alerts.window_code import feeding
 from alerts.window_kinds import Room
 from alerts.windows import Window, empty_room, lay_out
 from devices.alarm import Alarm
@@ -100,9 +101,15 @@ class Plan:
         fed: dict[int, list[Window]] = {}
         for feature, window in zip(windows, self.windows, strict=True):
             fed.setdefault(self.slots[feature.metric], []).append(window)
-        self.fed = {slot: tuple(found) for slot, found in fed.items()}
-        """The windows of each metric's slot."""
-        self.plain = [slot not in self.fed and slot not in self.previous for slot in range(len(names))]
+        self.feeds = {slot: feeding(found) for slot, found in fed.items()}
+        """By a metric's slot what takes a reading into its windows."""
+        self.refills = {
+            metric: feeding(again)
+            for metric, slot in self.metrics.items()
+            if (again := [window for window in fed.get(slot, ()) if window.reach <= REFILL])
+        }
+        """By metric the same for the windows that snapshots do not hold."""
+        self.plain = [slot not in self.feeds and slot not in self.previous for slot in range(len(names))]
         self.rules = tuple(CompiledRule(n, rule, _Own(self.slots, rule.rule), validity) for n, rule in enumerate(rules))
         self.names = frozenset(rule.rule for rule in rules)
         self.meets = [0] * len(self.slots)
@@ -266,23 +273,18 @@ class Memory:
         if previous is not None:
             values[previous] = values[slot]
             times[previous] = at
-        for window in plan.fed.get(slot, ()):
-            window.add(self.windows, at, value)
+        feed = plan.feeds.get(slot)
+        if feed is not None:
+            feed(self.windows, at, value)
         times[slot] = at
         values[slot] = value
 
     def refill(self, readings: Iterable[Reading]) -> None:
         """Fill the windows that a snapshot does not hold with what was measured before it, by sample time."""
-        plan, room = self.plan, self.windows
-        short = {
-            name: tuple(window for window in plan.fed[slot] if window.reach <= REFILL)
-            for name, slot in plan.metrics.items()
-            if slot in plan.fed
-        }
+        feeds, room = self.plan.refills, self.windows
         for _, metric, at, value, quality in readings:
-            if quality >= Quality.UNCERTAIN:
-                for window in short.get(metric, ()):
-                    window.add(room, at, value)
+            if metric in feeds and quality >= Quality.UNCERTAIN:
+                feeds[metric](room, at, value)
 
     def judge(self, at: Instant, told: int, moved: list[Alarm], failed: Failed) -> None:
         """Let the rules meet the sample at `at`, whose values are in, those of the slots `told`; what is raised or
@@ -332,8 +334,7 @@ class Memory:
             if slot in done:
                 continue
             done.add(slot)
-            value = plan.window_at[slot].value(self.windows, at)
-            values[slot] = value if value is None or isfinite(value) else None
+            values[slot] = plan.window_at[slot].value(self.windows, at)
         for slot, metric in rule.ages:
             newest = self.times[metric]
             values[slot] = None if newest == NEVER else (at - newest) / SECOND

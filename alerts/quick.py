@@ -12,7 +12,7 @@ functions are handed in beside it. What it does not know it names always.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import fsum, isfinite, nan
+from math import fsum, nan
 from typing import Any, NamedTuple, Protocol
 
 from alerts.closures import Slots
@@ -37,7 +37,7 @@ from devices.model import SECOND, Instant
 Check = Callable[[Instant, Sequence[float | None], Sequence[Instant], Room, Sequence[object]], list[Any]]
 """The rules that something may happen to at an instant, by the values, their times, the windows and the states."""
 Value = Callable[[Room, Instant], float | None]
-"""What a window amounts to."""
+"""What a window amounts to, if that is finite."""
 
 _CALLS = {"abs": "abs", "min": "min", "max": "max"}
 _OPERATORS = {"<", "<=", ">", ">=", "==", "!="}
@@ -179,7 +179,7 @@ class _Writer:
         slot = rule.names[node.name]
         if node.window:
             name, value = f"w{slot}", f"W{slot}"
-            self.known[value] = _finite(self._layout.windows[slot])
+            self.known[value] = self._layout.windows[slot]
             self._load(name, "U")
             there.append(f"({name} if {name} is not U else ({name} := {value}(room, at))) is not None")
             return name
@@ -225,14 +225,6 @@ class _Rule(NamedTuple):
 
 def _is_dear(node: Truth) -> bool:
     return any(isinstance(operand, Feature) and operand.window for operand in operands(node))
-
-
-def _finite(value: Value) -> Value:
-    def finite(room: Room, at: Instant) -> float | None:
-        number = value(room, at)
-        return number if number is None or isfinite(number) else None
-
-    return finite
 
 
 def _or_nan(function: Callable[..., float]) -> Callable[..., float]:

@@ -1,7 +1,7 @@
 """What is kept of some readings of a window, by kind: averages, extremes, slopes … as a few sums, a *part*. Pure.
 
 How parts are added up to a window is in `alerts.windows`. Each kind says the same twice: plainly, as tuples, and in
-place for the kinds that are used most. A property test holds both to the same bits.
+place, as the words of which `alerts.window_code` makes functions. A property test holds both to the same bits.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Kind(NamedTuple):
     first: Callable[[Instant, float], tuple[float, ...]]
     join: Callable[[Part, Part], tuple[float, ...]]
     value: Callable[[Part], float | None]
-    grow: Callable[[Room, int, Instant, float], None] | None = None
-    """The same as joining a part with one more reading, in place: three times as fast."""
-    both: Callable[[Room, int, int], float | None] | None = None
-    """The same as the value of two parts joined."""
-    start: Callable[[Room, int, Instant, float], None] | None = None
-    """The same as `first`, in place."""
+    start: str = ""
+    """The same as `first`, in place: `room[p]` is the first number of the part, `value` and `at` are the reading's."""
+    grow: str = ""
+    """The same as joining the part at `p` with one more reading, in place."""
+    both: str = ""
+    """The same as the value of the parts at `a` and at `p` joined; neither is empty."""
     total: Callable[[Room, int, Sequence[int]], None] | None = None
     """The same as joining the parts at some places in this order, in place; all NaN where none is there."""
 
@@ -65,48 +65,9 @@ def counted(a: Part, b: Part, rollover: float = inf) -> tuple[float, ...]:
     return (a[0], b[1], a[2], b[3], a[4] + b[4] + step)
 
 
-def _per_hour(change: float, duration: float) -> float | None:
+def per_hour(change: float, duration: float) -> float | None:
+    """A change over a duration in µs, by the hour; None where there is no duration."""
     return change / duration * HOUR if duration > 0 else None
-
-
-def _one_more(room: Room, part: int, _at: Instant, _value: float) -> None:
-    room[part] += 1.0
-
-
-def _sum_more(room: Room, part: int, _at: Instant, value: float) -> None:
-    room[part] += 1.0
-    room[part + 1] += value
-
-
-def _less(room: Room, part: int, _at: Instant, value: float) -> None:
-    if value < room[part]:
-        room[part] = value
-
-
-def _more(room: Room, part: int, _at: Instant, value: float) -> None:
-    if value > room[part]:
-        room[part] = value
-
-
-def _later(room: Room, part: int, at: Instant, _value: float) -> None:
-    room[part + 1] = at
-
-
-def _one(room: Room, part: int, _at: Instant, _value: float) -> None:
-    room[part] = 1.0
-
-
-def _one_and_sum(room: Room, part: int, _at: Instant, value: float) -> None:
-    room[part] = 1.0
-    room[part + 1] = value
-
-
-def _alone(room: Room, part: int, _at: Instant, value: float) -> None:
-    room[part] = value
-
-
-def _moment(room: Room, part: int, at: Instant, _value: float) -> None:
-    room[part] = room[part + 1] = at
 
 
 # Where a step begins, joining parts as tuples took a quarter of the engine's time; in place it takes a third of that.
@@ -147,6 +108,25 @@ def _all_moments(room: Room, total: int, places: Sequence[int]) -> None:
     room[total], room[total + 1], room[total + 2] = n, mean, squares
 
 
+def _all_lines(room: Room, total: int, places: Sequence[int]) -> None:
+    n = when = what = times = mixed = nan
+    for place in places:
+        one = room[place]
+        if one == one:
+            if n == n:
+                more = n + one
+                time, value = room[place + 1] - when, room[place + 2] - what
+                share = n * one / more
+                when += time * one / more
+                what += value * one / more
+                times = times + room[place + 3] + time * time * share
+                mixed = mixed + room[place + 4] + time * value * share
+                n = more
+            else:
+                n, when, what, times, mixed = room[place : place + 5]
+    room[total], room[total + 1], room[total + 2], room[total + 3], room[total + 4] = n, when, what, times, mixed
+
+
 def _least(room: Room, total: int, places: Sequence[int]) -> None:
     found = nan
     for place in places:
@@ -165,6 +145,17 @@ def _most(room: Room, total: int, places: Sequence[int]) -> None:
     room[total] = found
 
 
+def _ends(room: Room, total: int, places: Sequence[int]) -> None:
+    begin = first = end = last = nan
+    for place in places:
+        one = room[place]
+        if one == one:
+            if begin != begin:
+                begin, first = one, room[place + 1]
+            end, last = room[place + 2], room[place + 3]
+    room[total], room[total + 1], room[total + 2], room[total + 3] = begin, first, end, last
+
+
 def _first_to_last(room: Room, total: int, places: Sequence[int]) -> None:
     first = last = nan
     for place in places:
@@ -181,71 +172,99 @@ KINDS: dict[str, Kind] = {
         first=lambda _, __: (1.0,),
         join=lambda a, b: (a[0] + b[0],),
         value=lambda p: p[0],
-        grow=_one_more,
-        both=lambda room, a, b: room[a] + room[b],
-        start=_one,
+        start="room[p] = 1.0",
+        grow="room[p] += 1.0",
+        both="room[a] + room[p]",
         total=_all_ones,
     ),
     "avg": Kind(
         first=lambda _, v: (1.0, v),
         join=lambda a, b: (a[0] + b[0], a[1] + b[1]),
         value=lambda p: p[1] / p[0],
-        grow=_sum_more,
-        both=lambda room, a, b: (room[a + 1] + room[b + 1]) / (room[a] + room[b]),
-        start=_one_and_sum,
+        start="room[p] = 1.0; room[p + 1] = value",
+        grow="room[p] += 1.0; room[p + 1] += value",
+        both="(room[a + 1] + room[p + 1]) / (room[a] + room[p])",
         total=_all_sums,
     ),
     "early": Kind(
         first=lambda _, v: (1.0, v),
         join=lambda a, b: (a[0] + b[0], a[1] + b[1]),
         value=lambda p: p[1] / p[0],
-        grow=_sum_more,
-        start=_one_and_sum,
+        start="room[p] = 1.0; room[p + 1] = value",
+        grow="room[p] += 1.0; room[p + 1] += value",
         total=_all_sums,
     ),
     "min": Kind(
         first=lambda _, v: (v,),
         join=lambda a, b: (a[0] if a[0] <= b[0] else b[0],),
         value=lambda p: p[0],
-        grow=_less,
-        both=lambda room, a, b: room[a] if room[a] <= room[b] else room[b],
-        start=_alone,
+        start="room[p] = value",
+        grow="if value < room[p]: room[p] = value",
+        both="room[a] if room[a] <= room[p] else room[p]",
         total=_least,
     ),
     "max": Kind(
         first=lambda _, v: (v,),
         join=lambda a, b: (a[0] if a[0] >= b[0] else b[0],),
         value=lambda p: p[0],
-        grow=_more,
-        both=lambda room, a, b: room[a] if room[a] >= room[b] else room[b],
-        start=_alone,
+        start="room[p] = value",
+        grow="if value > room[p]: room[p] = value",
+        both="room[a] if room[a] >= room[p] else room[p]",
         total=_most,
     ),
     "stdev": Kind(
         first=lambda _, v: (1.0, v, 0.0),
         join=_moments,
         value=lambda p: sqrt(p[2] / (p[0] - 1)) if p[0] > 1 else None,
+        start="room[p] = 1.0; room[p + 1] = value; room[p + 2] = 0.0",
+        grow=(
+            "n = room[p] + 1.0; off = value - room[p + 1]; room[p + 1] += off / n; "
+            "room[p + 2] += off * off * room[p] / n; room[p] = n"
+        ),
+        both=(
+            "sqrt((room[a + 2] + room[p + 2] + (off := room[p + 1] - room[a + 1]) * off * room[a] * room[p]"
+            " / (n := room[a] + room[p])) / (n - 1))"
+        ),
         total=_all_moments,
     ),
-    "slope": Kind(first=lambda t, v: (1.0, float(t), v, 0.0, 0.0), join=_line, value=lambda p: _per_hour(p[4], p[3])),
+    "slope": Kind(
+        first=lambda t, v: (1.0, float(t), v, 0.0, 0.0),
+        join=_line,
+        value=lambda p: per_hour(p[4], p[3]),
+        start="room[p] = 1.0; room[p + 1] = at; room[p + 2] = value; room[p + 3] = room[p + 4] = 0.0",
+        grow=(
+            "n = room[p] + 1.0; time = at - room[p + 1]; off = value - room[p + 2]; share = room[p] / n; "
+            "room[p + 1] += time / n; room[p + 2] += off / n; "
+            "room[p + 3] += time * time * share; room[p + 4] += time * off * share; room[p] = n"
+        ),
+        both=(
+            "per_hour(room[a + 4] + room[p + 4] + (time := room[p + 1] - room[a + 1]) * (room[p + 2] - room[a + 2])"
+            " * (share := room[a] * room[p] / (room[a] + room[p])), room[a + 3] + room[p + 3] + time * time * share)"
+        ),
+        total=_all_lines,
+    ),
     "rate": Kind(
         first=lambda t, v: (float(t), v, float(t), v),
         join=lambda a, b: (a[0], a[1], b[2], b[3]),
-        value=lambda p: _per_hour(p[3] - p[1], p[2] - p[0]),
+        value=lambda p: per_hour(p[3] - p[1], p[2] - p[0]),
+        start="room[p] = room[p + 2] = at; room[p + 1] = room[p + 3] = value",
+        grow="room[p + 2] = at; room[p + 3] = value",
+        both="per_hour(room[p + 3] - room[a + 1], room[p + 2] - room[a])",
+        total=_ends,
     ),
     "span": Kind(
         first=lambda t, _: (float(t), float(t)),
         join=lambda a, b: (a[0], b[1]),
         value=lambda p: (p[1] - p[0]) / SECOND,
-        grow=_later,
-        both=lambda room, a, b: (room[b + 1] - room[a]) / SECOND,
-        start=_moment,
+        start="room[p] = room[p + 1] = at",
+        grow="room[p + 1] = at",
+        both="(room[p + 1] - room[a]) / SECOND",
         total=_first_to_last,
     ),
     "increase": Kind(
         first=lambda t, v: (float(t), float(t), v, v, 0.0),
         join=counted,
-        value=lambda p: _per_hour(p[4], p[1] - p[0]),
+        value=lambda p: per_hour(p[4], p[1] - p[0]),
     ),
 }
 """By name. `increase` is `rate` for a counter. avg is the mean of the readings, stdev their sample standard deviation;

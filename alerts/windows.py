@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import isnan, nan
 
+from alerts.window_code import valued
 from alerts.window_kinds import KINDS, Part, Room, counted
 from devices.model import Instant
 
@@ -31,88 +32,82 @@ class Window:
     """One kind over one length of time, at its place in a device's array."""
 
     __slots__ = (
-        "_add_up", "_before", "_both", "_first", "_grow", "_join", "_ring", "_size", "_start", "_total", "_value",
-        "begin", "empty", "end", "width",
+        "_join",
+        "before",
+        "begin",
+        "empty",
+        "end",
+        "kind",
+        "ring",
+        "size",
+        "steps",
+        "total",
+        "value",
+        "width",
     )  # fmt: skip
 
     def __init__(self, kind: str, length: Instant, begin: int = 0, rollover: float | None = None) -> None:
-        self._first, self._join, self._value, self._grow, self._both, self._start, self._add_up = KINDS[kind]
-        if rollover and self._join is counted:
-            self._join = partial(counted, rollover=rollover)
-        self._size = len(self._first(0, 0.0))
-        self.begin = begin
-        self._total = begin + 1
-        self._ring = begin + 1 + self._size
-        self.end = self._ring + STEPS * self._size
-        # For each place of the newest step those of the steps before it, by time.
-        self._before = tuple(
-            tuple(self._ring + (newest + n) % STEPS * self._size for n in range(1, STEPS)) for newest in range(STEPS)
-        )
+        self.kind = KINDS[kind]
+        if rollover and self.kind.join is counted:
+            self.kind = self.kind._replace(join=partial(counted, rollover=rollover))
+        self._join = self.kind.join
+        self.steps = STEPS
         self.width = -(-length // STEPS)
+        self.size = len(self.kind.first(0, 0.0))
+        self.begin = begin
+        self.total = begin + 1
+        self.ring = begin + 1 + self.size
+        self.end = self.ring + STEPS * self.size
+        # For each place of the newest step those of the steps before it, by time.
+        self.before = tuple(
+            tuple(self.ring + (newest + n) % STEPS * self.size for n in range(1, STEPS)) for newest in range(STEPS)
+        )
         self.empty = 0.0 if kind == "count" else None
+        self.value = valued(self)
+        """What it amounts to at a moment that is not before its newest reading; None if that is unknown."""
 
     @property
     def reach(self) -> Instant:
         """How far before a moment its window may begin, at most."""
         return STEPS * self.width
 
-    def add(self, room: Room, at: Instant, value: float) -> None:
-        """Take in a reading that is later than all before."""
-        step, size = at // self.width, self._size
-        part = self._ring + step % STEPS * size
-        if room[self.begin] == step:
-            if self._grow is not None:
-                self._grow(room, part, at, value)
-                return
-            room[part : part + size] = array("d", self._join(room[part : part + size], self._first(at, value)))
-            return
-        self._turn(room, step)
-        if self._start is not None:
-            self._start(room, part, at, value)
-        else:
-            room[part : part + size] = array("d", self._first(at, value))
-
-    def value(self, room: Room, at: Instant) -> float | None:
-        """What the window amounts to at a moment that is not before its newest reading; None if that is unknown."""
+    def plain_value(self, room: Room, at: Instant) -> float | None:
+        """The same for every case."""
         step, newest = at // self.width, room[self.begin]
-        size = self._size
-        if step == newest:
-            place = self._ring + step % STEPS * size
-            total = room[self._total]
-            if total == total and self._both is not None:  # not NaN
-                return self._both(room, self._total, place)
-            part = room[place : place + size]
-            if total == total:
-                return self._value(self._join(room[self._total : self._ring], part))
-            return self._value(part)
         if isnan(newest) or step - newest >= STEPS:
             return self.empty
+        if step == newest:
+            place = self.ring + step % STEPS * self.size
+            part = room[place : place + self.size]
+            if isnan(room[self.total]):
+                return self.kind.value(part)
+            return self.kind.value(self._join(room[self.total : self.ring], part))
         sums = self._sum(room, step, int(newest))
-        return self.empty if sums is None else self._value(sums)
+        return self.empty if sums is None else self.kind.value(sums)
 
-    def _turn(self, room: Room, step: int) -> None:
+    def turn(self, room: Room, step: int) -> None:
         """Begin a step, whose own part is written by who calls: what is too old goes, and the parts before it are added
         up once."""
-        newest, size = room[self.begin], self._size
+        newest, size = room[self.begin], self.size
         if step - newest >= STEPS:
-            room[self._total : self.end] = array("d", [nan]) * (self.end - self._total)
+            room[self.total : self.end] = array("d", [nan]) * (self.end - self.total)
         elif newest == newest:  # not NaN: there everything is empty already
             for gone in range(int(newest) + 1, step):
-                place = self._ring + gone % STEPS * size
+                place = self.ring + gone % STEPS * size
                 room[place : place + size] = array("d", [nan]) * size
-            if self._add_up is not None:
-                self._add_up(room, self._total, self._before[step % STEPS])
+            if self.kind.total is not None:
+                self.kind.total(room, self.total, self.before[step % STEPS])
             else:
                 total = self._sum(room, step, step - 1)
-                room[self._total : self._ring] = array("d", total or [nan] * size)
+                room[self.total : self.ring] = array("d", total or [nan] * size)
         room[self.begin] = step
 
     def _sum(self, room: Room, step: int, last: int) -> Part | None:
         """The parts that are inside at `step`, up to that of step `last`, added up in the order of time."""
         total: Part | None = None
-        size = self._size
+        size = self.size
         for number in range(step - STEPS + 1, last + 1):
-            place = self._ring + number % STEPS * size
+            place = self.ring + number % STEPS * size
             if room[place] == room[place]:  # not NaN
                 part = room[place : place + size]
                 total = part if total is None else self._join(total, part)
@@ -125,20 +120,20 @@ class Early(Window):
 
     __slots__ = ()
 
-    def value(self, room: Room, at: Instant) -> float | None:
+    def plain_value(self, room: Room, at: Instant) -> float | None:
         """The mean; None where the window is empty."""
-        step, newest, size = at // self.width, room[self.begin], self._size
+        step, newest, size = at // self.width, room[self.begin], self.size
         if isnan(newest) or step - newest >= STEPS:
             return None
         first = last = step - STEPS + 1
         total: Part | None = None
         while last <= newest and (total is None or last < first + EARLY):
-            place = self._ring + last % STEPS * size
+            place = self.ring + last % STEPS * size
             if room[place] == room[place]:  # not NaN
                 part = room[place : place + size]
                 total, first = (part, last) if total is None else (self._join(total, part), first)
             last += 1
-        return None if total is None else self._value(total)
+        return None if total is None else self.kind.value(total)
 
 
 def lay_out(kinds: Sequence[tuple[str, Instant, float | None]]) -> tuple[Window, ...]:
