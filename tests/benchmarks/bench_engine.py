@@ -72,11 +72,9 @@ def bench(devices: int = 200, samples: int = 60, per_uplink: int = 5) -> dict[st
     20th uplink late by half an hour."""
     fleet, uplinks = _fleet(devices, samples, per_uplink)
     single = _fleet(devices, samples, 1)[1]
-    late = list(uplinks)
     chance = random.Random(1)
-    for number in range(len(late) - 6 * devices):
-        if chance.random() < 0.05:
-            late[number], late[number + 6 * devices] = late[number + 6 * devices], late[number]
+    arrival = [number + 6 * devices * (chance.random() < 0.05) for number in range(len(uplinks))]
+    late = [uplinks[number] for number in sorted(range(len(uplinks)), key=arrival.__getitem__)]
     runs = {"in order": uplinks, "sample by sample": single, "5 % late": late}
     found = {name: asdict(_run(fleet, run)) for name, run in runs.items()}
     valves = _valves()
