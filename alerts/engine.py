@@ -18,6 +18,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 
 from alerts.beginnings import settle
@@ -48,6 +49,8 @@ Journal = Callable[[str], Sequence[Alarm]]
 Wait = Callable[[Scope, Sequence[Reading]], None]
 """Called instead of judging a scope from its devices' whole past, with what was handed in of them: see `meet`."""
 
+_TOLD = itemgetter(1, 2, 3)
+"""What a reading says: metric, time and value."""
 _DIGESTS = 4
 """How many of a device's last deliveries are recognised when they are repeated."""
 
@@ -302,7 +305,7 @@ class Engine:
         if not readings:
             return []
         # Retransmissions are everyday life on this radio; an exact one is told by its digest and costs no rewind.
-        digest = hash(tuple([(r[1], r[2], r[3]) for r in readings]))
+        digest = hash(tuple(map(_TOLD, readings)))
         if digest in array("q", track.digests):
             return []
         self._failed_now.clear()

@@ -162,11 +162,10 @@ class Plan:
     def relevant(self, readings: Iterable[Reading]) -> list[Reading]:
         """The readings that feed a condition: of a metric that a rule names, and not bad unless a rule asks for its
         quality; by sample time."""
-        metrics, qualities = self.metrics, self.qualities
-        return sorted(
-            (r for r in readings if r[1] in metrics and (r[4] >= Quality.UNCERTAIN or r[1] in qualities)),
-            key=sample_time,
-        )
+        metrics, qualities, usable = self.metrics, self.qualities, Quality.UNCERTAIN
+        found = [r for r in readings if r[1] in metrics and (r[4] >= usable or r[1] in qualities)]
+        found.sort(key=sample_time)
+        return found
 
 
 class _Chosen:
