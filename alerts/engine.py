@@ -274,9 +274,10 @@ class Engine:
         watch = self._groups.find(key)
         return None if watch is None else watch.scope
 
-    def is_in_groups(self, device: Device) -> bool:
-        """Whether rules on groups may ask for this device."""
-        return self._groups.ask_for(device)
+    def still_to_meet(self, identity: str, devices: Mapping[str, Device], mates: Mates) -> list[Scope] | None:
+        """The scopes of a device, if all of them are still to be met; None if one is met."""
+        watches = self._groups.of([identity], devices, mates)
+        return None if any(watch.met for watch in watches) else [watch.scope for watch in watches]
 
     def _judge_groups(
         self,

@@ -143,12 +143,19 @@ class Feeder:
             self._recall(since)
             unmet = {identity: first for identity, first in since.items() if identity not in self._met}
             self._know(unmet)
+            # Whoever is met for the first time has its past read anyway, and so has a group; this is part of it. Only
+            # groups that are met do not wait.
+            waiting: list[str] = []
+            for identity, first in unmet.items():
+                scopes = self.engine.still_to_meet(identity, self._devices, self._of_site)
+                if scopes is not None:
+                    waiting.append(identity)
+                    for scope in scopes:
+                        self._wait_for(scope, identity, first)
         except BaseException:
             self._remember(left)
             raise
-        # Of who is met for the first time the past is read anyway, and this is part of it; but groups do not wait.
-        alone = [one for one in unmet if one not in self._devices or not self.engine.is_in_groups(self._devices[one])]
-        self._put_off({identity: left.pop(identity) for identity in alone}, _NONE)
+        self._put_off({identity: left.pop(identity) for identity in waiting}, _NONE)
         identities = list(left)
         while identities:
             some = {identity: since[identity] for identity in identities[: self._pasts.size]}
@@ -217,9 +224,12 @@ class Feeder:
         del self.waiting_groups[key]
 
     def _wait(self, scope: Scope, readings: Sequence[Reading]) -> None:
-        first = self.waiting_groups.setdefault(scope.key, {})
         for reading in readings:
-            first[reading.device] = min(reading.measured_at, first.get(reading.device, reading.measured_at))
+            self._wait_for(scope, reading.device, reading.measured_at)
+
+    def _wait_for(self, scope: Scope, identity: str, first: Instant) -> None:
+        since = self.waiting_groups.setdefault(scope.key, {})
+        since[identity] = min(first, since.get(identity, first))
 
     def _judge_later(self, since: Mapping[str, Instant]) -> None:
         if not self.engine.catching_up:
