@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from psycopg import Cursor
 
 from devices.batch import Changed, LoggedUplink, Past
 from devices.model import Instant, Quality, Reading, moment
@@ -23,6 +25,8 @@ LEAD = timedelta(days=7)
 HORIZON = timedelta(days=14)
 """How much of a device's past is judged again at the most: what comes later than this, after what was judged already,
 is stored, but no longer changes an alarm. It bounds what a start has to read."""
+_ROWS = 10_000
+"""Rows that are there at a time beside the readings that are made of them."""
 _LAST_UPLINKS = 20
 """Among so many the newest sample is looked for: uplinks of one device overtake each other by a few places."""
 
@@ -43,15 +47,19 @@ FROM fresh f JOIN device d USING (device_id) LEFT JOIN latest_pack p USING (devi
 """  # noqa: S608 - constants of this module
 
 
-def _as_readings(rows: Sequence[tuple[object, ...]]) -> list[Reading]:
-    """Each name is held once, however many rows have it: of a reading the two of them would be more than half."""
-    names: dict[object, object] = {}
-    held = names.setdefault
+def _as_readings(found: Cursor[Any], names: Mapping[int, str] = MappingProxyType({})) -> list[Reading]:
+    """The rows, whose devices may be given as numbers with `names`. Each name is held once, however many rows have it:
+    of a reading the two of them would be more than half. Row by row only a part: the rows take more than that again."""
+    kept: dict[object, object] = dict(names.items())
+    held = kept.setdefault
     make = tuple.__new__  # by its class a named tuple takes half as long again, and these are millions at a start
-    return [
-        make(Reading, (held(device, device), held(metric, metric), at, value, _QUALITIES[quality]))  # type: ignore[index]
-        for device, metric, at, value, quality in rows
-    ]
+    readings: list[Reading] = []
+    while rows := found.fetchmany(_ROWS):
+        readings += [
+            make(Reading, (held(device, device), held(metric, metric), at, value, _QUALITIES[quality]))
+            for device, metric, at, value, quality in rows
+        ]
+    return readings
 
 
 # By number, device by device through the index (OFFSET keeps the planner from turning it about), and with a constant
@@ -81,13 +89,14 @@ def past(connection: Connection, since: Mapping[str, Instant | None], metrics: C
         names, asked = _begins(connection, since)
         if not names:
             return Past([], ())
-        rows: list[tuple[Any, ...]] = connection.execute(
+        found = connection.execute(
             _PAST.format("" if metrics is None else _OF_METRICS),
             asked | ({} if metrics is None else {"metrics": list(metrics)}),
             prepare=False,
-        ).fetchall()
+        )
+        readings = _as_readings(found, names)
         cut: list[tuple[Any, ...]] = connection.execute(_CUT, asked | {"lead": LEAD}, prepare=False).fetchall()
-    return Past(_as_readings([(names[device], *rest) for device, *rest in rows]), {names[device] for (device,) in cut})
+    return Past(readings, {names[device] for (device,) in cut})
 
 
 def _begins(connection: Connection, since: Mapping[str, Instant | None]) -> tuple[dict[int, str], dict[str, object]]:
@@ -118,8 +127,8 @@ def readings(connection: Connection, identities: Sequence[str], since: Instant) 
             " WHERE d.identity = ANY(%(identities)s) AND r.measured_at >= %(since)s"
             " ORDER BY d.identity, r.measured_at, m.name",
             {"identities": list(identities), "since": moment(since)},
-        ).fetchall()
-    return _as_readings(rows)
+        )
+        return _as_readings(rows)
 
 
 def readings_since(connection: Connection, since: Mapping[str, Instant]) -> list[Reading]:
@@ -144,8 +153,8 @@ def readings_since(connection: Connection, since: Mapping[str, Instant]) -> list
                 "since": [moment(at) for at in since.values()],
                 "first": moment(min(since.values())),
             },
-        ).fetchall()
-    return _as_readings(rows)
+        )
+        return _as_readings(rows)
 
 
 def changed(connection: Connection, position: int, known: Iterable[int] = ()) -> Changed:
