@@ -209,8 +209,12 @@ class Track:
             return due
         windows = self.memory.windows
         if at == last:
-            # Before the first sample there is nothing in them: shared, as it is tens of kilobytes.
-            self.tail = self._pack(done, self.plan.empty if done == NEVER else windows.tobytes())
+            head = self._head
+            if head is not None and head.at == done and not self.lacks_windows(head):
+                self.tail = head  # nothing has happened since it was packed
+            else:
+                # Before the first sample there is nothing in them: shared, as it is tens of kilobytes.
+                self.tail = self._pack(done, self.plan.empty if done == NEVER else windows.tobytes())
         if at >= due and done != NEVER:
             self._snapshots = _thinned((*self._snapshots, self._pack(done, windows[self.plan.long :].tobytes())), at)
             due = done + SPACING
