@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import isfinite, sqrt
 from typing import Any, Protocol
 
-from alerts.window_kinds import Kind, Room, per_hour
+from alerts.window_kinds import STEPS, Kind, Room, per_hour
 from devices.model import SECOND, Instant
 
 Feed = Callable[[Room, Instant, float], None]
@@ -28,7 +28,6 @@ class Placed(Protocol):
 
     kind: Kind
     width: Instant
-    steps: int
     size: int
     begin: int
     total: int
@@ -62,7 +61,7 @@ def feeding(windows: Iterable[Placed]) -> Feed:
     lines = ["def made(room, at, value):"]
     for width, group in alike.items():
         first, window = group[0]
-        lines += [f" step = at // {width}", f" k = step % {window.steps}", f" if room[b{first}] == step:"]
+        lines += [f" step = at // {width}", f" k = step % {STEPS}", f" if room[b{first}] == step:"]
         for number, window in group:
             lines += [
                 f"  p = r{number} + k * {window.size}",
@@ -81,7 +80,8 @@ def feeding(windows: Iterable[Placed]) -> Feed:
                 f"  p = r{number} + k * {window.size}",
                 f"  {window.kind.start or f'start{number}(room, p, at, value)'}",
             ]
-    return _made(lines, places)  # type: ignore[no-any-return]
+    feed: Feed = _made(lines, places)
+    return feed
 
 
 def valued(window: Placed) -> Value:
@@ -98,13 +98,14 @@ def valued(window: Placed) -> Value:
         "def made(room, at):",
         f" step = at // {window.width}",
         " if step == room[b] and room[a] == room[a]:",  # the usual case: there are parts before the newest one
-        f"  p = r + step % {window.steps} * {window.size}",
+        f"  p = r + step % {STEPS} * {window.size}",
         f"  found = {window.kind.both}",
         "  return found if found is None or found - found == 0.0 else None",
         " return finite(room, at)",
     ]
     places = {"b": window.begin, "a": window.total, "r": window.ring, "finite": finite}
-    return _made(lines, places)  # type: ignore[no-any-return]
+    value: Value = _made(lines, places)
+    return value
 
 
 def _start(window: Placed) -> Callable[[Room, int, Instant, float], None]:

@@ -12,8 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from alerts.window_kinds import KINDS
-from alerts.windows import STEPS
+from alerts.window_kinds import KINDS, STEPS
 from devices.model import HOUR, Instant
 
 Times: TypeAlias = "npt.NDArray[np.int64]"

@@ -13,6 +13,9 @@ from typing import NamedTuple, TypeAlias
 
 from devices.model import HOUR, SECOND, Instant
 
+STEPS = 10
+"""Steps of a window."""
+
 Part = Sequence[float]
 """The sums of some readings; what they are is a kind's own business."""
 Room: TypeAlias = "array[float]"

@@ -19,11 +19,9 @@ from functools import partial
 from math import isnan, nan
 
 from alerts.window_code import valued
-from alerts.window_kinds import KINDS, Part, Room, counted
+from alerts.window_kinds import KINDS, STEPS, Part, Room, counted
 from devices.model import Instant
 
-STEPS = 10
-"""Steps of a window."""
 EARLY = 3
 """Steps of a window that count as its beginning."""
 
@@ -32,18 +30,7 @@ class Window:
     """One kind over one length of time, at its place in a device's array."""
 
     __slots__ = (
-        "_join",
-        "before",
-        "begin",
-        "empty",
-        "end",
-        "kind",
-        "ring",
-        "size",
-        "steps",
-        "total",
-        "value",
-        "width",
+        "_join", "before", "begin", "empty", "end", "kind", "ring", "size", "total", "value", "width",
     )  # fmt: skip
 
     def __init__(self, kind: str, length: Instant, begin: int = 0, rollover: float | None = None) -> None:
@@ -51,7 +38,6 @@ class Window:
         if rollover and self.kind.join is counted:
             self.kind = self.kind._replace(join=partial(counted, rollover=rollover))
         self._join = self.kind.join
-        self.steps = STEPS
         self.width = -(-length // STEPS)
         self.size = len(self.kind.first(0, 0.0))
         self.begin = begin

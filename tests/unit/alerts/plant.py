@@ -19,7 +19,8 @@ from alerts.occurrences import applied, net
 from alerts.ports import KeepingPorts
 from alerts.rules import Rule
 from alerts.scopes import compose
-from alerts.windows import EARLY, STEPS
+from alerts.window_kinds import STEPS
+from alerts.windows import EARLY
 from devices.alarm import Alarm, AlarmChange, Priority
 from devices.batch import Kept
 from devices.model import HOUR, MINUTE, SECOND, Device, Instant, Quality, Reading

@@ -56,7 +56,7 @@ class Database:
         self.lock = threading.RLock()
         self.gate = threading.Event()
         self.held_at: int | None = None
-        """The how manieth question for pasts has to wait at the gate."""
+        """Which question for pasts, counted from one, has to wait at the gate."""
         self.processes = 0
 
     def commit(self, readings: list[Reading]) -> int:
